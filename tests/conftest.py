@@ -1,0 +1,24 @@
+"""Real thumbnails for every room's tests: the folder beside the project, never copied into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def instruments10() -> Path:
+    """Ten label folders of real product thumbnails; skips where they are absent."""
+    folder = ROOT.parent / "shared" / "data" / "instruments10"
+    if not folder.is_dir():
+        pytest.skip("shared/data/instruments10 is not beside the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def thumbnails(instruments10: Path) -> dict[str, list[Path]]:
+    """Eight real thumbnails for each of the ten labels."""
+    return {folder.name: sorted(folder.iterdir())[:8] for folder in sorted(instruments10.iterdir()) if folder.is_dir()}
