@@ -1,0 +1,83 @@
+"""What can go wrong in training, each with its evidence and the remedy.
+
+TrainError                     a run could not be done
+├── SplitIncomplete            the data folder lacks a part, or a part is empty
+├── LabelsDiffer               the parts of a split do not have the same labels
+├── RunChanged                 the run folder holds a run of another configuration or another data set
+├── NothingDecoded             not one image of a part could be decoded
+├── LossNotFinite              the training loss became NaN or infinite
+└── ModelUnreadable            a file is not a model of ours
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shards.errors import BasslineError
+
+__all__ = [
+    "LabelsDiffer",
+    "LossNotFinite",
+    "ModelUnreadable",
+    "NothingDecoded",
+    "RunChanged",
+    "SplitIncomplete",
+    "TrainError",
+]
+
+
+class TrainError(BasslineError):
+    """Base of what can go wrong in `trainer`."""
+
+
+class SplitIncomplete(TrainError):
+    """The data folder is not a whole split."""
+
+    def __init__(self, folder: Path, part: str, problem: str) -> None:
+        self.folder, self.part = folder, part
+        super().__init__(f"{folder}: {part}/ {problem}; make a split with `bassline shards split SET --out {folder}`")
+
+
+class LabelsDiffer(TrainError):
+    """Two parts of a split name different labels, so their numbers do not mean the same."""
+
+    def __init__(self, folder: Path, part: str, labels: tuple[str, ...], expected: tuple[str, ...]) -> None:
+        self.folder, self.part = folder, part
+        super().__init__(
+            f"{folder}: {part}/ has the labels {', '.join(labels)}, train/ has {', '.join(expected)}; "
+            "make all parts by one `bassline shards split`"
+        )
+
+
+class RunChanged(TrainError):
+    """The run folder was made with another configuration or other data; resuming would mix two runs."""
+
+    def __init__(self, folder: Path, what: str, then: str, now: str) -> None:
+        self.folder, self.what = folder, what
+        super().__init__(
+            f"{folder}: holds a run with another {what} ({then}, now {now}); give another --out or remove the folder"
+        )
+
+
+class NothingDecoded(TrainError):
+    """A part has no image that can be decoded."""
+
+    def __init__(self, folder: Path, first: str) -> None:
+        self.folder = folder
+        super().__init__(f"{folder}: no image could be decoded, the first is {first}; run `bassline shards verify`")
+
+
+class LossNotFinite(TrainError):
+    """The loss ran away: weights are lost from here on."""
+
+    def __init__(self, epoch: int, lr: float) -> None:
+        self.epoch, self.lr = epoch, lr
+        super().__init__(f"the training loss is not finite after epoch {epoch}; lower optim.lr (now {lr:g})")
+
+
+class ModelUnreadable(TrainError):
+    """The file is not a model written by `fit`."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {problem}; give a run folder or the best.safetensors in it")
