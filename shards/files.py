@@ -1,0 +1,40 @@
+"""A file is either the old one or the new one: whatever is replaced here survives a kill at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = ["fsync_folder", "sha256_of", "write_atomic"]
+
+
+def fsync_folder(folder: Path) -> None:
+    """Makes renames inside `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Writes `pieces` beside `path`, fsyncs, renames over `path` and fsyncs the folder.
+
+    The name beside is fixed, so that what a kill leaves is overwritten by the next attempt.
+    """
+    beside = path.with_name(f".{path.name}.tmp")
+    with beside.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    fsync_folder(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256 as 64 hex digits; reads it in blocks and releases the GIL meanwhile."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,269 @@
+"""A shard is a part until it is sealed, and sealed before it is named: a name without .part promises a whole tar."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from shards import tar
+from shards.files import fsync_folder, sha256_of, write_atomic
+from shards.sample import Sample, check
+from shards.shard_errors import PartLost, ShardExists, TargetNotEmpty
+
+if TYPE_CHECKING:
+    from shards.shard_set import ShardSet
+
+__all__ = ["Placement", "ShardInfo", "ShardWriter", "rewrite_without", "shard_name", "write_set"]
+
+MAX_SAMPLES = 10_000
+MAX_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a sample went: shard number, offset of its first header, offset and size of the image bytes."""
+
+    shard: int
+    offset: int
+    image_offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """A sealed shard: file name, number of samples, bytes of the file, its sha256 in hex."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+def shard_name(shard: int) -> str:
+    """The file name of a sealed shard."""
+    return f"shard-{shard:06d}.tar"
+
+
+class ShardWriter:
+    """Appends samples to shard-NNNNNN.tar.part and seals it to shard-NNNNNN.tar.
+
+    The caller keeps the ledger. In this order, every step can be repeated from either side of a kill:
+
+    1. `add` some samples, then `sync`, then commit what sync returned (with `shard` and `samples`);
+    2. when `full`: `sync` and commit, `seal`, then commit the next shard number with 0 bytes and 0 samples.
+
+    On start give the committed numbers. Bytes beyond them are cut off. If the shard was sealed but that was not
+    committed, the writer goes on with the next shard and `recovered` says what had been sealed.
+
+    Args:
+        folder: created if absent.
+        shard: number of the shard to go on with.
+        committed_bytes: what the last `sync` that was committed returned; 0 for a new shard.
+        samples: how many samples those bytes hold.
+        max_samples, max_bytes: when `full` becomes true; the caller decides when to seal.
+
+    Raises:
+        ShardExists: the shard is sealed with other bytes than were committed.
+        PartLost: the part holds less than what was committed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        shard: int = 0,
+        committed_bytes: int = 0,
+        samples: int = 0,
+        max_samples: int = MAX_SAMPLES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.folder, self.shard, self.samples = folder, shard, samples
+        self.max_samples, self.max_bytes = max_samples, max_bytes
+        self.recovered: ShardInfo | None = None
+        self._file: BinaryIO | None = None
+        self._position = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        sealed = folder / shard_name(shard)
+        if sealed.exists():
+            expected = committed_bytes + len(tar.end_blocks(committed_bytes)) if committed_bytes else 0
+            if sealed.stat().st_size != expected:
+                raise ShardExists(sealed, expected, sealed.stat().st_size)
+            self.recovered = ShardInfo(sealed.name, samples, expected, sha256_of(sealed))
+            self.shard, self.samples, committed_bytes = shard + 1, 0, 0
+        self._open(committed_bytes)
+
+    @property
+    def part(self) -> Path:
+        """The file being written."""
+        return self.folder / f"{shard_name(self.shard)}.part"
+
+    @property
+    def position(self) -> int:
+        """Bytes in the part so far, synced or not."""
+        return self._position
+
+    @property
+    def full(self) -> bool:
+        """True once the shard has its samples or its bytes."""
+        return self.samples >= self.max_samples or self._position >= self.max_bytes
+
+    def add(self, sample: Sample) -> Placement:
+        """Appends <key>.<ext>, <key>.cls and <key>.json.
+
+        Raises:
+            BadSample: the sample breaks a rule of the format; nothing was written.
+        """
+        check(sample)
+        file = self._file or self._open(0)
+        pieces = _members(sample)
+        file.write(b"".join(pieces))  # one call a sample, not one a member
+        at = self._position
+        self._position += sum(map(len, pieces))
+        self.samples += 1
+        return Placement(self.shard, at, at + tar.BLOCK, len(sample.image))
+
+    def sync(self) -> int:
+        """Makes everything added so far durable; returns the position that may now be committed."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return self._position
+
+    def seal(self) -> ShardInfo:
+        """Ends the tar, fsyncs it, names it and fsyncs the folder; the next `add` begins the next shard.
+
+        A shard without samples is not written: its part is removed, and the info says 0 samples and 0 bytes.
+        """
+        part, sealed = self.part, self.folder / shard_name(self.shard)
+        file = self._file or self._open(0)
+        if self.samples:
+            file.write(tar.end_blocks(self._position))
+            self.sync()
+        file.close()
+        self._file = None
+        if not self.samples:
+            part.unlink()
+            return ShardInfo(sealed.name, 0, 0, "")
+        info = ShardInfo(sealed.name, self.samples, part.stat().st_size, sha256_of(part))
+        part.rename(sealed)
+        fsync_folder(self.folder)
+        self.shard, self.samples, self._position = self.shard + 1, 0, 0
+        return info
+
+    def close(self) -> None:
+        """Closes without sealing; the part is kept, and removed if it holds nothing."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            if not self._position:
+                self.part.unlink()
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self, committed_bytes: int) -> BinaryIO:
+        part = self.part
+        if committed_bytes:
+            found = part.stat().st_size if part.exists() else 0
+            if found < committed_bytes:
+                raise PartLost(part, committed_bytes, found)
+        elif (self.folder / shard_name(self.shard)).exists():
+            sealed = self.folder / shard_name(self.shard)
+            raise ShardExists(sealed, 0, sealed.stat().st_size)
+        file = part.open("r+b" if part.exists() else "w+b", buffering=1 << 20)
+        file.truncate(committed_bytes)
+        file.seek(committed_bytes)
+        self._file, self._position = file, committed_bytes
+        return file
+
+
+def _members(sample: Sample) -> list[bytes]:
+    label = str(sample.label).encode()
+    meta = json.dumps(sample.meta, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+    pieces = []
+    for ext, content in ((sample.ext, sample.image), ("cls", label), ("json", meta)):
+        pieces += [tar.header(f"{sample.key}.{ext}", len(content)), content, tar.padding(len(content))]
+    return pieces
+
+
+def rewrite_without(path: Path, keys: Collection[str]) -> ShardInfo:
+    """Rewrites a sealed shard without the samples of `keys`; the file is the old one or the new one at every moment.
+
+    The kept members are copied as they are. Repeating it changes nothing. The set's manifest and indexes are stale
+    after it until `finish` is called. A shard of which nothing is left stays as an empty tar.
+
+    Raises:
+        TarDamaged: the tar cannot be walked; it is left as it was.
+    """
+    gone = frozenset(keys)
+    data = memoryview(path.read_bytes())  # at most a shard, 256 MiB
+    pieces: list[bytes | memoryview] = []
+    kept: set[str] = set()
+    size = 0
+    for member in tar.walk(data, path):
+        key = tar.split_name(member.name)[0]
+        if key not in gone:
+            end = member.offset + member.size + len(tar.padding(member.size))
+            pieces.append(data[member.header : end])
+            size += end - member.header
+            kept.add(key)
+    pieces.append(tar.end_blocks(size))
+    write_atomic(path, pieces)
+    return ShardInfo(path.name, len(kept), path.stat().st_size, sha256_of(path))
+
+
+def write_set(
+    folder: Path,
+    samples: Iterable[Sample],
+    labels: Sequence[str],
+    *,
+    source: dict[str, Any],
+    split: str | None = None,
+    shard_samples: int = MAX_SAMPLES,
+) -> ShardSet:
+    """Writes a whole shard set: beside `folder` first, then renamed, so that no half of one is ever named.
+
+    Args:
+        folder: where it will stand; absent or an empty folder.
+        samples: in the order they are to have; `meta["group"]`, an integer, becomes the sample's group.
+        labels: the names that `Sample.label` counts in.
+        source: where the set came from, kept in dataset.json.
+        split: name of the part, if it is one.
+        shard_samples: samples a shard.
+
+    Raises:
+        TargetNotEmpty, BadSample, BadLabel, DuplicateKey: and nothing is left behind.
+    """
+    from shards.shard_set import ShardSet, finish
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TargetNotEmpty(folder)
+    beside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)  # what a killed attempt left
+    beside.mkdir(parents=True)
+    try:
+        with ShardWriter(beside, max_samples=shard_samples) as writer:
+            for sample in samples:
+                writer.add(sample)
+                if writer.full:
+                    writer.seal()
+            if writer.samples:
+                writer.seal()
+        finish(beside, labels, source=source, split=split).close()
+        beside.rename(folder)
+        fsync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return ShardSet.open(folder)
