@@ -1,0 +1,64 @@
+"""The command line: one word a job, the same exit codes everywhere, no traceback unless asked for."""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.monotonic()
+"""Time to best counts from here: the clock starts before the rooms are imported."""
+
+import sys  # noqa: E402
+from typing import Annotated  # noqa: E402
+
+import typer  # noqa: E402
+
+from bassline import __version__, bench, console, crawl, demo, report, set_commands, shop, train  # noqa: E402
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="bassline",
+    help="From a web shop to a trained image classifier, with the account of where the time went.",
+    epilog="Add --debug anywhere to see the traceback of an unexpected error. Exit codes: 0 done, 1 failed, "
+    "2 wrong usage or configuration, 130 interrupted with the state kept.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(f"bassline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _front(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(console.command(demo.demo))
+app.command()(console.command(shop.shop))
+app.command()(console.command(crawl.crawl))
+app.add_typer(set_commands.app, name="shards")
+app.command()(console.command(train.train))
+app.command()(console.command(report.report))
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """The console script."""
+    if "--debug" in sys.argv:
+        sys.argv.remove("--debug")
+        console.DEBUG = True
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Pictures for the report as inline SVG and HTML: no script, no outside asset, readable in light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+__all__ = ["Series", "bars", "line_chart", "stacked_bar"]
+
+_WIDTH, _HEIGHT = 560, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 34
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One curve: `values[i]` belongs to epoch `first + i`; None is a gap. `tone` 1..6 picks the colour of the theme."""
+
+    name: str
+    values: Sequence[float | None]
+    tone: int
+    first: int = 1
+    dashed: bool = False
+
+
+def _ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round tick positions that cover [low, high]: steps of 1, 2 or 5 times a power of ten."""
+    span = max(high - low, 1e-9)
+    raw = span / count
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    start = math.floor(low / step + 1e-9)
+    end = math.ceil(high / step - 1e-9)
+    return [index * step for index in range(start, end + 1)]
+
+
+def _text(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10 and value == round(value) else f"{value:.4g}"
+
+
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    *,
+    mark: tuple[int, str] | None = None,
+    percent: bool = False,
+    low: float | None = None,
+    high: float | None = None,
+) -> Markup:
+    """Curves over epochs.
+
+    Args:
+        title: what the y axis is.
+        series: the curves; each point carries its value as a tooltip.
+        mark: an epoch to mark with a vertical line, and its label.
+        percent: y values are fractions, shown as per cent.
+        low, high: limits of the y axis; by default those of the data.
+    """
+    points = [value for line in series for value in line.values if value is not None and math.isfinite(value)]
+    if not points:
+        return Markup("")
+    ticks = _ticks(min(points) if low is None else low, max(points) if high is None else high)
+    bottom, top = ticks[0], ticks[-1] if ticks[-1] > ticks[0] else ticks[0] + 1
+    last = max(line.first + len(line.values) - 1 for line in series)
+    first = min(line.first for line in series)
+
+    def x(epoch: float) -> float:
+        return _LEFT + (epoch - first) / max(last - first, 1) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(value: float) -> float:
+        share = (min(max(value, bottom), top) - bottom) / (top - bottom)
+        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">']
+    for tick in ticks:
+        label = f"{tick * 100:.4g} %" if percent else _text(tick)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{label}</text>')
+    for tick in _ticks(first, last, 6):
+        if first <= tick <= last and tick == round(tick):
+            parts.append(f'<text x="{x(tick):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{tick:.0f}</text>')
+    parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end" class="axis">epoch</text>')
+    if mark:
+        at = x(mark[0])
+        anchor, shift = ("end", -5) if at > _WIDTH * 0.7 else ("start", 5)
+        parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
+        parts.append(
+            f'<text class="marked" x="{at + shift:.1f}" y="{_TOP + 4}" text-anchor="{anchor}">{escape(mark[1])}</text>'
+        )
+    for line in series:
+        known = [(line.first + i, v) for i, v in enumerate(line.values) if v is not None and math.isfinite(v)]
+        path = " ".join(f"{x(epoch):.1f},{y(value):.1f}" for epoch, value in known)
+        dash = ' stroke-dasharray="5 4"' if line.dashed else ""
+        parts.append(f'<polyline class="tone{line.tone}" points="{path}"{dash}/>')
+        if len(known) <= 120 and not line.dashed:
+            for epoch, value in known:
+                shown = f"{value * 100:.2f} %" if percent else f"{value:.4f}"
+                parts.append(
+                    f'<circle class="dot{line.tone}" cx="{x(epoch):.1f}" cy="{y(value):.1f}" r="2.6">'
+                    f"<title>{escape(line.name)}, epoch {epoch}: {shown}</title></circle>"
+                )
+    parts.append("</svg>")
+    legend = "".join(f'<span class="key"><i class="fill{line.tone}"></i>{escape(line.name)}</span>' for line in series)
+    caption = f'<figcaption>{escape(title)} <span class="legend">{legend}</span></figcaption>'
+    return Markup(f"<figure>{caption}{''.join(parts)}</figure>")
+
+
+def stacked_bar(parts: Sequence[tuple[str, float]], unit: str = "s") -> Markup:
+    """One horizontal bar cut into named shares, with a legend that gives each part's amount and share."""
+    total = sum(amount for _, amount in parts)
+    if total <= 0:
+        return Markup("")
+    cells, keys = [], []
+    for index, (name, amount) in enumerate(parts):
+        share, tone = amount / total, index % 6 + 1
+        said = f"{escape(name)} {amount:.1f} {unit}, {share:.1%}"
+        cells.append(f'<i class="fill{tone}" style="width:{share * 100:.3f}%" title="{said}"></i>')
+        keys.append(
+            f'<span class="key"><i class="fill{tone}"></i>{escape(name)} <b>{amount:.1f} {unit}</b> '
+            f'<span class="dim">{share:.0%}</span></span>'
+        )
+    return Markup(f'<div class="stack">{"".join(cells)}</div><div class="keys">{"".join(keys)}</div>')
+
+
+def bars(rows: Sequence[tuple[str, float, str]], tone: int = 1) -> Markup:
+    """Horizontal bars on a logarithmic scale from 1: (name, value, text beside the bar). For rates orders apart."""
+    top = max((value for _, value, _ in rows), default=0.0)
+    if top <= 1:
+        return Markup("")
+    made = []
+    for name, value, text in rows:
+        width = 100 * max(math.log10(max(value, 1.0)), 0.02) / math.log10(top)
+        made.append(
+            f'<div class="bar"><span class="name">{escape(name)}</span>'
+            f'<span class="rail"><i class="fill{tone}" style="width:{width:.1f}%"></i></span>'
+            f'<span class="value">{escape(text)}</span></div>'
+        )
+    return Markup(f'<div class="bars">{"".join(made)}</div>')

@@ -1,0 +1,133 @@
+"""What a person sees: one line a stage, tables, one JSON object for programs. Progress: stderr; results: stdout."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from shards.errors import BasslineError
+
+__all__ = ["JsonFlag", "Stage", "command", "emit", "err", "note", "out", "seconds", "stage", "table"]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+
+DEBUG = False
+"""Set by `--debug` anywhere on the command line: unexpected errors then show their traceback."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def command(function: Command) -> Command:
+    """Turns every way a command can end early into one line on stderr and the exit code of DESIGN section 5."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except BasslineError as error:
+            err.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            err.print("[yellow]interrupted[/] the state is kept; run the same command again to go on")
+            code = 130
+        except BrokenPipeError:
+            # The reader of our stdout went away (`| head`): nobody is left to tell.
+            sys.stderr.close()
+            code = 1
+        except OSError as error:
+            if DEBUG:
+                raise
+            name = f"{error.filename}: " if error.filename else ""
+            err.print(f"[bold red]error[/] {escape(name + (error.strerror or str(error)))}", soft_wrap=True)
+            code = 1
+        except Exception as error:
+            if DEBUG:
+                raise
+            err.print(
+                f"[bold red]error[/] unexpected {type(error).__name__}: {escape(' '.join(str(error).split())[:500])} "
+                "(run again with --debug for the traceback, and please report it)",
+                soft_wrap=True,
+            )
+            code = 1
+        raise typer.Exit(code)
+
+    return guarded  # type: ignore[return-value]
+
+
+def emit(result: dict[str, Any]) -> None:
+    """Prints `result` as one line of JSON on stdout. NaN and infinity, which JSON lacks, are refused."""
+    sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A line of progress or advice (rich markup) on stderr."""
+    err.print(text, soft_wrap=True)
+
+
+def seconds(value: float) -> str:
+    """A duration as a person says it: 0.42 s, 8.4 s, 3 min 05 s."""
+    if value < 9.95:
+        return f"{value:.2f} s" if value < 0.995 else f"{value:.1f} s"
+    whole = round(value)
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+class Stage:
+    """One line of progress: a bar while it runs, a sentence and its seconds once it is done."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self.name = name
+        self.summary = ""
+        self.seconds = 0.0
+        self._progress = progress
+        self._task = progress.add_task(name, total=None, text="")
+
+    def update(self, done: float, total: float | None, text: str = "") -> None:
+        """Moves the bar to `done` of `total` (None: unknown) and shows `text` beside it."""
+        self._progress.update(self._task, completed=done, total=total, text=text)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[Stage]:
+    """Draws one stage of long work on stderr; set `.summary` before it ends."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description:<8}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+    )
+    begun = time.perf_counter()
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        current = Stage(name, progress)
+        yield current
+    current.seconds = time.perf_counter() - begun
+    line = Table.grid(padding=(0, 1), expand=False)
+    line.add_column(width=10)
+    line.add_column(width=10, justify="right")
+    line.add_column(overflow="fold")
+    line.add_row(f"[green]✓[/] [bold]{name}[/]", f"[cyan]{seconds(current.seconds)}[/]", current.summary)
+    err.print(line)
+
+
+def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty results table in the house style; columns named in `right` are right-aligned."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+    return made

@@ -1,0 +1,212 @@
+"""`bassline report`: the table in the terminal and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import jinja2
+import typer
+from markupsafe import Markup
+
+from bassline import chart, console, results
+from bassline.run_folder import Run, find_runs
+from shards.errors import BasslineError, ConfigError
+from shards.shard_set import ShardSet
+
+__all__ = ["report", "write_page"]
+
+MISTAKES = 24
+_MIME = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+
+def _mistakes(run: Run, data: Path | None) -> tuple[list[dict[str, str]], int]:
+    """The surest wrong answers, with their thumbnails inlined where the test set can still be read."""
+    wrong = [answer for answer in run.answers if answer["predicted"] != answer["label"]]
+    wrong.sort(key=lambda answer: (-float(answer["probability"]), str(answer["key"])))
+    if not wrong or data is None or not (data / "test").is_dir():
+        return [], len(wrong)
+    try:
+        test = ShardSet.open(data / "test")
+    except BasslineError:
+        return [], len(wrong)
+    with test:
+        index_of = {test.key(index): index for index in range(len(test))}
+        shown = []
+        for answer in wrong[:MISTAKES]:
+            index = index_of.get(str(answer["key"]))
+            if index is None:
+                continue
+            data_uri = base64.b64encode(bytes(test.image(index))).decode()
+            shown.append(
+                {
+                    "key": str(answer["key"]),
+                    "truth": str(answer["label"]),
+                    "said": str(answer["predicted"]),
+                    "sure": f"{100 * float(answer['probability']):.1f} %",
+                    "uri": f"data:{_MIME.get(test.ext(index), 'image/jpeg')};base64,{data_uri}",
+                }
+            )
+    return shown, len(wrong)
+
+
+def _matrix(run: Run) -> list[dict[str, Any]]:
+    rows = []
+    for true, (label, counts) in enumerate(zip(run.result["labels"], run.result["test"]["confusion"], strict=True)):
+        total = sum(counts)
+        shown = [
+            {"count": count, "right": said == true, "shade": round(85 * (count / total) ** 0.5) if total else 0}
+            for said, count in enumerate(counts)
+        ]
+        rows.append({"label": label, "cells": shown, "recall": f"{counts[true] / total:.1%}" if total else "-"})
+    return rows
+
+
+def _column(run: Run, key: str) -> list[float | None]:
+    return [epoch.get(key) for epoch in run.history]
+
+
+def time_parts(run: Run) -> list[tuple[str, float]]:
+    """Where the run's seconds went, by part; what no part claims is named so."""
+    parts = [(name, float(amount)) for name, amount in run.result["time_s"].items() if amount]
+    rest = float(run.result["total_s"]) - sum(amount for _, amount in parts)
+    return [*parts, ("other", rest)] if rest > 0.05 else parts
+
+
+def _run_view(run: Run, data: Path | None) -> dict[str, Any]:
+    mistakes, count = _mistakes(run, data)
+    majority = run.result["test"]["majority_rate"]
+    epochs = len(run.history)
+    mark = (int(run.result["best_epoch"]), f"best: epoch {run.result['best_epoch']}")
+    return {
+        "name": run.name,
+        "single_class": run.single_class,
+        "accuracy": f"{run.result['test']['accuracy']:.2%}",
+        "labels": run.result["labels"],
+        "matrix": _matrix(run),
+        "mistakes": mistakes,
+        "mistake_count": count,
+        "time_bar": chart.stacked_bar(time_parts(run)),
+        "loss_chart": chart.line_chart(
+            "Loss",
+            [
+                chart.Series("training", _column(run, "train_loss"), 1),
+                chart.Series("validation", _column(run, "val_loss"), 2),
+            ],
+            mark=mark,
+            low=0.0,
+        ),
+        "accuracy_chart": chart.line_chart(
+            "Accuracy",
+            [
+                chart.Series("training", _column(run, "train_accuracy"), 1),
+                chart.Series("validation", _column(run, "val_accuracy"), 2),
+                chart.Series("majority rate", [majority] * epochs, 6, dashed=True),
+            ],
+            mark=mark,
+            percent=True,
+            high=1.0,
+        ),
+    }
+
+
+def _environment(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    rows = [("bassline", _version("bassline")), ("Python", platform.python_version())]
+    rows += [(name, _version(name)) for name in ("torch", "torchvision", "nvidia-dali-cuda130", "numpy", "pillow")]
+    rows += [("cores", str(len(os.sched_getaffinity(0)))), ("system", f"{platform.system()} {platform.release()}")]
+    for run in runs:
+        result = run.result
+        rows.append((f"{run.name}: device", f"{result['device']}, {result['precision']}"))
+        rows.append((f"{run.name}: configuration", str(result["config_hash"])))
+        rows.append((f"{run.name}: data", str(result["data_digest"])))
+    return rows
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def write_page(
+    runs: Sequence[Run],
+    page: Path,
+    *,
+    title: str,
+    lead: str,
+    data: Path | None = None,
+    cards: Sequence[tuple[str, str]] = (),
+    stages: Sequence[tuple[str, float]] = (),
+    bench: dict[str, Any] | None = None,
+) -> Path:
+    """Writes one self-contained HTML page over `runs`; whole or not at all.
+
+    Args:
+        runs: finished runs, in the order of the table.
+        page: the file to write.
+        title, lead: its heading and the sentence below.
+        data: the split folder whose test set holds the thumbnails of the mistakes; None leaves them out.
+        cards: headline figures, (value, what it is).
+        stages: (stage, seconds) of a whole job.
+        bench: `sentence`, `rates` [(name, per second)] and `note` of what holds the run back.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bassline"), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    view = None
+    if bench is not None:
+        rows = [(name, rate, f"{rate:,.0f} images/s") for name, rate in bench["rates"]]
+        view = {"sentence": bench["sentence"], "note": bench["note"], "bars": chart.bars(rows)}
+    html = environment.get_template("report.html.j2").render(
+        title=title,
+        lead=lead,
+        cards=cards,
+        stages=chart.stacked_bar(stages) if stages else Markup(""),
+        columns=results.HEADINGS,
+        rows=[results.cells(run) for run in runs],
+        selection="validation loss",
+        runs=[_run_view(run, data) for run in runs],
+        bench=view,
+        environment=_environment(runs),
+    )
+    part = page.with_name(page.name + ".part")
+    part.write_text(html, encoding="utf-8")
+    part.replace(page)
+    return page
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders, or folders of run folders.")],
+    data: Annotated[Path | None, typer.Option(help="The split, for the thumbnails of the mistakes.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The HTML page [default: report.html in the first DIR].")] = None,
+    json: console.JsonFlag = False,
+) -> None:
+    """Print the results table of finished runs and write one HTML page.
+
+    Example: bassline report demo/run --data demo/split
+    """
+    found = find_runs(runs)
+    if data is not None and not (data / "test").is_dir():
+        raise ConfigError(
+            "--data", "", f"{data} holds no test/ shard set; give the folder `bassline shards split` made"
+        )
+    page = out or runs[0] / "report.html"
+    if not page.parent.is_dir():
+        raise ConfigError("--out", "", f"{page.parent} is not a folder; create it first")
+    names = ", ".join(run.name for run in found)
+    write_page(
+        found, page, title=f"Bassline: {names}", lead=f"{len(found)} finished run{'s' * (len(found) > 1)}.", data=data
+    )
+    if json:
+        console.emit({"runs": [run.result for run in found], "page": str(page)})
+        return
+    console.out.print(results.terminal_table(found))
+    for line in results.warnings(found):
+        console.note(f"[yellow]![/] {line}")
+    console.out.print(f"\nreport: {page}", soft_wrap=True)

@@ -1,0 +1,104 @@
+"""A finished run as the report needs it: its result, its configuration, its history and its answers on the test set."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import BasslineError
+
+__all__ = ["Run", "RunUnreadable", "find_runs", "read_run"]
+
+
+class RunUnreadable(BasslineError):
+    """A folder is not a finished run, or one of its files is damaged."""
+
+    def __init__(self, folder: Path, problem: str) -> None:
+        self.folder = folder
+        super().__init__(f"{folder}: {problem}")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One finished run folder.
+
+    Attributes:
+        folder: where it is.
+        result: result.json's object.
+        config: run.toml's tables.
+        history: metrics.jsonl, one object an epoch, in order.
+        answers: test.jsonl, one object a test sample.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+    config: dict[str, Any]
+    history: tuple[dict[str, Any], ...]
+    answers: tuple[dict[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        """The run's name, such as T5."""
+        return str(self.result["run"])
+
+    @property
+    def single_class(self) -> str | None:
+        """The one label the best model ever says on the test set, or None."""
+        confusion = self.result["test"]["confusion"]
+        said = [sum(row[column] for row in confusion) for column in range(len(confusion))]
+        used = [label for label, count in zip(self.result["labels"], said, strict=True) if count]
+        return used[0] if len(used) == 1 and len(said) > 1 else None
+
+
+def _lines(path: Path) -> tuple[dict[str, Any], ...]:
+    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run folder.
+
+    Raises:
+        RunUnreadable: it is not a run folder, the run is not finished, or a file of it is damaged.
+    """
+    if not folder.is_dir():
+        raise RunUnreadable(folder, "no such folder; give a run folder, as `bassline train --out` makes it")
+    if not (folder / "result.json").is_file():
+        started = (folder / "run.toml").is_file()
+        remedy = "the run is not finished; run the same `bassline train` again" if started else "not a run folder"
+        raise RunUnreadable(folder, f"no result.json: {remedy}")
+    name = "result.json"
+    try:
+        result = json.loads((folder / name).read_text(encoding="utf-8"))
+        name = "run.toml"
+        config = tomllib.loads((folder / name).read_text(encoding="utf-8"))
+        name = "metrics.jsonl"
+        history = _lines(folder / name)
+        name = "test.jsonl"
+        answers = _lines(folder / name)
+    except (OSError, ValueError) as error:
+        raise RunUnreadable(folder, f"{name} is damaged or missing ({error}); train the run again") from None
+    missing = [key for key in ("run", "test", "labels", "time_s", "best_epoch") if key not in result]
+    if missing:
+        raise RunUnreadable(
+            folder, f"result.json has no {missing[0]!r}: not written by this version; train the run again"
+        )
+    return Run(folder, result, config, history, answers)
+
+
+def find_runs(folders: list[Path]) -> list[Run]:
+    """The runs that `folders` are or directly hold, sorted by name within each.
+
+    Raises:
+        RunUnreadable: a folder neither is a run nor holds one.
+    """
+    found: list[Run] = []
+    for folder in folders:
+        inner = sorted(path.parent for path in folder.glob("*/result.json")) if folder.is_dir() else []
+        if (folder / "result.json").is_file() or not inner:
+            found.append(read_run(folder))
+        else:
+            found.extend(read_run(path) for path in inner)
+    return found

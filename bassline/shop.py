@@ -1,0 +1,65 @@
+"""`bassline shop`: the embedded shop, for a browser, a crawler or a bench."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bassline import console
+from crawler.shop.server import Shop, open_shop, serve
+from shards.errors import ConfigError
+
+__all__ = ["Images", "Products", "draw", "shop"]
+
+Images = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Sell the images of these label folders instead of drawn ones.")
+]
+Products = Annotated[int, typer.Option(min=1, help="Thumbnails of guitars and basses to draw; extras come on top.")]
+
+
+def draw(images: Path | None, products: int) -> Shop:
+    """Opens the shop with a progress line; drawn thumbnails come from the cache the second time."""
+    if images is not None and not images.is_dir():
+        raise ConfigError("--images", "", f"{images} is not a folder; give one that holds a folder of images per label")
+    with console.stage("shop") as stage:
+        opened = open_shop(
+            images=images,
+            products=products,
+            on_progress=lambda done, total: stage.update(done, total, f"{done:,} of {total:,} thumbnails drawn"),
+        )
+        pictures = sum(product.photo for product in opened.stock.products)
+        stage.summary = (
+            f"{pictures:,} photographs, {len(opened.stock.products) - pictures:,} products without one, "
+            f"{len(opened.stock.categories)} categories"
+        )
+    return opened
+
+
+async def _serve(opened: Shop, host: str, port: int, json: bool) -> None:
+    async with serve(opened, host, port) as url:
+        if json:
+            console.emit({"url": url, "products": len(opened.stock.products)})
+        console.note(f"open [bold]{url}[/] in a browser, or crawl it: bassline crawl embedded --start {url} --out set")
+        console.note("[dim]Ctrl-C ends it[/]")
+        await asyncio.Event().wait()
+
+
+def shop(
+    images: Images = None,
+    products: Products = 8000,
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 8150,
+    json: console.JsonFlag = False,
+) -> None:
+    """Serve the embedded shop until Ctrl-C.
+
+    Example: bassline shop --products 500
+    """
+    opened = draw(images, products)
+    try:
+        asyncio.run(_serve(opened, host, port, json))
+    except KeyboardInterrupt:
+        console.note("closed")
