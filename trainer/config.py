@@ -231,7 +231,7 @@ def _value(text: str, where: str, key: str) -> Any:
         return found["value"]
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", text.strip()):
         return text.strip()
-    raise ConfigError(where, key, f"{text!r} is not a TOML value: write 0.01, true, \"text\" or [1, 2]")
+    raise ConfigError(where, key, f'{text!r} is not a TOML value: write 0.01, true, "text" or [1, 2]')
 
 
 def _toml(tree: Mapping[str, Any], prefix: str = "") -> str:

@@ -1,10 +1,10 @@
 """Encoded images in, uint8 squares out: one interface, several decoders, the same pixels.
 
-Each decoder reads plain JPEGs (grey or YCbCr, upright) its own fast way. All the rest (PNG, WebP, palette, alpha, CMYK, Exif
-orientation) and whatever a fast decoder refuses goes to Pillow, so what is bad is one question with one answer: bad is
-what Pillow cannot read. Resizing is antialiased and triangular everywhere. Against Pillow's own decode and resize, pixels
-differ by at most 3 levels, those on the image's edge by up to 24 with DALI, which repeats the edge where Pillow
-renormalises the filter; the mean difference stays under 0.5 levels (tests/trainer/test_decode.py).
+Each decoder reads plain JPEGs (grey or YCbCr, upright) its own fast way. All the rest (PNG, WebP, palette, alpha,
+CMYK, Exif orientation) and whatever a fast decoder refuses goes to Pillow, so what is bad is one question with one
+answer: bad is what Pillow cannot read. Resizing is antialiased and triangular everywhere. Against Pillow's own decode
+and resize, pixels differ by at most 3 levels, those on the image's edge by up to 24 with DALI, which repeats the edge
+where Pillow renormalises the filter; the mean difference stays under 0.5 levels (tests/trainer/test_decode.py).
 """
 
 from __future__ import annotations
@@ -34,9 +34,15 @@ MAX_PIXELS = 64_000_000
 
 
 class Decoder(ABC):
-    """Decodes batches into squares of `size` pixels; safe to use from one thread at a time."""
+    """Decodes batches into squares of `size` pixels; safe to use from one thread at a time.
+
+    Attributes:
+        name: as in a run file.
+        device: where the pixels come to be, so that buffers may be made there.
+    """
 
     name: str
+    device = "cpu"
 
     def __init__(self, size: int, fit: str, threads: int) -> None:
         self.size, self.fit, self.threads = size, fit, threads
@@ -222,8 +228,8 @@ def _put_tensor(pixels: torch.Tensor, row: torch.Tensor, layout: Plan) -> None:
 def open_decoder(name: str, size: int, fit: str, threads: int, device: str) -> Decoder:
     """Opens the decoder called `name` in a run file for a training device ("cpu" or "cuda").
 
-    `auto` is DALI on the GPU where there is one and simplejpeg's threads elsewhere (docs/decisions/trainer-decoders.md has the
-    measurements; on a CPU they decode faster than DALI and need neither its import nor its 500 MB).
+    `auto` is DALI on the GPU where there is one and simplejpeg's threads elsewhere (docs/decisions/trainer-decoders.md
+    has the measurements; on a CPU they decode faster than DALI and need neither its import nor its 500 MB).
 
     Raises:
         ConfigError: the decoder's library is not installed.
@@ -240,7 +246,7 @@ def open_decoder(name: str, size: int, fit: str, threads: int, device: str) -> D
             size, fit, threads
         )
     except ImportError as error:
-        raise ConfigError("data.decoder", name, f"is not installed here ({error}); another one or \"auto\"") from None
+        raise ConfigError("data.decoder", name, f'is not installed here ({error}); another one or "auto"') from None
 
 
 def _has_dali() -> bool:

@@ -1,7 +1,8 @@
 """DALI as a decoder: bytes go in by external_source, so that our own reader keeps the order and the count.
 
-A bad JPEG is a "Critical error in pipeline" that loses its whole batch and the pipeline with it (DALI #3913). The batch is
-then read once more on CPU threads, where only the bad image fails, and the pipeline is built anew for the next one.
+A bad JPEG is a "Critical error in pipeline" that loses its whole batch and the pipeline with it (DALI #3913). The
+batch is then read once more on CPU threads, where only the bad image fails, and the pipeline is built anew for the
+next one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import nvidia.dali.types as types
 import torch
 from nvidia.dali import fn, pipeline_def
+from torch.utils.dlpack import from_dlpack
 
 from trainer.decode import MAX_PIXELS, Bytes, Decoder, SimplejpegDecoder
 from trainer.geometry import WHITE, plan
@@ -29,6 +31,7 @@ class DaliDecoder(Decoder):
     def __init__(self, size: int, fit: str, threads: int, device: str) -> None:
         super().__init__(size, fit, threads)
         self._gpu = device == "cuda"
+        self.device = device
         self._rest = SimplejpegDecoder(size, fit, threads)
         self._pipe: Any = None
         self._capacity = 0
@@ -73,21 +76,24 @@ class DaliDecoder(Decoder):
                 prefetch_queue_depth=1,  # the caller has one batch in hand; more would only hold memory
             )
             self._pipe.build()
-        # On the GPU the outputs are bound to torch's stream: the copy out is ordered after the decode with no host wait.
+        # On the GPU the outputs are bound to torch's stream: the copy out is ordered after the decode with no host
+        # wait.
         stream = torch.cuda.current_stream() if self._gpu else None
         (squares,) = self._pipe.run(stream, **inputs)
-        return torch.from_dlpack(squares.as_tensor())
+        return from_dlpack(squares.as_tensor())
 
     def close(self) -> None:
         self._pipe = None
         self._rest.close()
 
 
-@pipeline_def
+@pipeline_def  # type: ignore[untyped-decorator]
 def _squares(gpu: bool, size: int) -> Any:
     """JPEG bytes to uint8 (size, size, 3): the source box (start, end), resized to `extent`, seen from `anchor`."""
     jpeg = fn.external_source(name="jpeg", dtype=types.UINT8, ndim=1)
-    start, end, extent = (fn.external_source(name=name, dtype=types.FLOAT, ndim=1) for name in ("start", "end", "extent"))
+    start, end, extent = (
+        fn.external_source(name=name, dtype=types.FLOAT, ndim=1) for name in ("start", "end", "extent")
+    )
     anchor = fn.external_source(name="anchor", dtype=types.INT32, ndim=1)
     image = fn.decoders.image(
         jpeg,

@@ -7,7 +7,11 @@ from typing import Literal
 
 __all__ = ["JpegHeader", "read_header"]
 
-_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # frame headers; the three left out are tables and an extension
+_SOF = frozenset(range(0xC0, 0xD0)) - {
+    0xC4,
+    0xC8,
+    0xCC,
+}  # frame headers; the three left out are tables and an extension
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length (ITU T.81, table B.1)
 _COMMON = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended and progressive Huffman: what every decoder reads
 

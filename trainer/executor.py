@@ -1,0 +1,141 @@
+"""Who runs the step: a plain loop, a compiler, or a CUDA graph. All three run the same `Step.train`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from shards.errors import ConfigError
+from trainer.step import Step
+
+__all__ = ["Compiled", "Eager", "Graph", "open_executor"]
+
+
+class Eager:
+    """Calls the step as it is."""
+
+    name = "eager"
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def prepare(self, counts: Iterable[int]) -> float:
+        """Gets ready for batches of these sizes, leaves every weight as it was, and gives the seconds it took."""
+        return 0.0
+
+    def run(self, count: int) -> None:
+        """One step on the first `count` samples of the step's buffers."""
+        self.step.train(count)
+
+
+class Compiled(Eager):
+    """The forward and backward pass compiled by Inductor, one version a batch size; the optimiser is fused already."""
+
+    name = "compiled"
+
+    def prepare(self, counts: Iterable[int]) -> float:
+        began = time.perf_counter()
+        self.step.forward = torch.compile(self.step.forward, dynamic=False)
+        with _Untouched(self.step):
+            for count in counts:
+                self.step.train(count)
+        return time.perf_counter() - began
+
+
+class Graph(Eager):
+    """The whole step, optimiser included, replayed as one CUDA graph a batch size: no launch cost a kernel.
+
+    torch registers the device's generator with the graph, so dropout and augmentation differ from replay to replay.
+    """
+
+    name = "graph"
+
+    def __init__(self, step: Step) -> None:
+        if step.device.type != "cuda":
+            raise ConfigError(
+                "train.executor", "graph", 'needs an NVIDIA GPU and there is none here; "eager" or "auto"'
+            )
+        super().__init__(step)
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+
+    def prepare(self, counts: Iterable[int]) -> float:
+        began = time.perf_counter()
+        with _Untouched(self.step):
+            for count in counts:
+                self._graphs[count] = self._capture(count)
+        torch.cuda.synchronize(self.step.device)
+        return time.perf_counter() - began
+
+    def _capture(self, count: int) -> torch.cuda.CUDAGraph:
+        # Warm-up on a side stream makes the optimiser's state, cuDNN's plans and cuBLAS's workspaces before capture.
+        side = torch.cuda.Stream(self.step.device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(self.step.device))
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.step.train(count)
+        torch.cuda.current_stream(self.step.device).wait_stream(side)
+        self.step.tuned.optimizer.zero_grad(set_to_none=True)  # gradients are then made in the graph's own pool
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.step.train(count)
+        return graph
+
+    def run(self, count: int) -> None:
+        if count not in self._graphs:  # a stream that lost a bad image makes a batch of another size
+            self.prepare([count])
+        self._graphs[count].replay()
+
+
+class _Untouched:
+    """Runs steps for practice: weights, optimiser and scaler then hold what they held, in the same memory."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def __enter__(self) -> None:
+        step = self.step
+        step.net.train()
+        tensors = [*step.net.state_dict().values(), step.loss_sum, step.correct]
+        self._kept = [(tensor, tensor.clone()) for tensor in tensors]
+        self._gathered = _tensors_of(step)
+        self._before = {key: value.clone() for key, value in self._gathered.items()}
+        self._scaler = step.scaler.state_dict() if step.scaler is not None else None
+
+    def __exit__(self, *_: object) -> None:
+        step = self.step
+        with torch.no_grad():
+            for tensor, kept in self._kept:
+                tensor.copy_(kept)
+            for key, value in _tensors_of(step).items():
+                if key in self._before:
+                    value.copy_(self._before[key])
+                else:
+                    value.zero_()  # SGD and AdamW both start from zeros
+        if step.scaler is not None and step.scaler._scale is not None and self._scaler is not None:
+            step.scaler._scale.fill_(self._scaler["scale"])
+            if step.scaler._growth_tracker is not None:
+                step.scaler._growth_tracker.fill_(self._scaler["_growth_tracker"])
+
+
+def _tensors_of(step: Step) -> dict[tuple[int, str], torch.Tensor]:
+    state: dict[Any, dict[str, Any]] = step.tuned.optimizer.state
+    return {
+        (id(parameter), name): value
+        for parameter, values in state.items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def open_executor(name: str, step: Step) -> Eager:
+    """The executor a run file names; `auto` is eager on the CPU and a graph on the GPU.
+
+    Raises:
+        ConfigError: a graph was asked for and there is no GPU.
+    """
+    if name == "auto":
+        name = "graph" if step.device.type == "cuda" else "eager"
+    return {kind.name: kind for kind in (Eager, Compiled, Graph)}[name](step)

@@ -1,0 +1,183 @@
+"""Decoding happens once: a whole part of a split as one uint8 tensor on the training device.
+
+A store and a stream (stream.py) are both feeds: they fill a step's buffers with the samples of an order, batch after
+batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shards.read import BatchReader
+from shards.shard_set import ShardSet
+from trainer.decode import Decoder
+from trainer.errors import NothingDecoded
+
+__all__ = ["BadSample", "Feed", "Moments", "Store", "decode_all", "free_bytes", "pass_over"]
+
+DECODE_BATCH = 256
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class BadSample:
+    """An image that cannot be decoded: which part, and where it lies."""
+
+    part: str
+    shard: str
+    offset: int
+    key: str
+
+    @classmethod
+    def at(cls, part: str, source: ShardSet, index: int) -> BadSample:
+        """Sample `index` of the set."""
+        where = source.where(index)
+        return cls(part, where.shard, where.offset, where.key)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a line of result.json's bad_samples."""
+        return asdict(self)
+
+
+@dataclass
+class Moments:
+    """Sums over all pixels, channel by channel, of whatever is added; exact to float64 rounding in a fixed order."""
+
+    count: int = 0
+    total: Any = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    squares: Any = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+
+    def add(self, images: torch.Tensor) -> None:
+        """Adds uint8 images (B, S, S, 3)."""
+        pixels = images.reshape(-1, 3).float()
+        self.count += len(pixels)
+        self.total += pixels.sum(0, dtype=torch.float64).cpu()
+        self.squares += pixels.square_().sum(0, dtype=torch.float64).cpu()
+
+    def mean_and_std(self) -> tuple[list[float], list[float]]:
+        """Per channel, in levels 0 to 255; a channel that never varies gets a deviation of 1."""
+        mean = self.total / self.count
+        deviation = (self.squares / self.count - mean**2).clamp(min=0).sqrt()
+        return mean.tolist(), [value if value > 1e-3 else 1.0 for value in deviation.tolist()]
+
+
+class Feed(ABC):
+    """One part of a split, ready to be trained or tested on.
+
+    Attributes:
+        samples: numbers in the shard set of all samples that can be decoded, int64 (M,), ascending.
+        bad: the others.
+        labels: label of every sample of the set, good or bad, int64 (N,), on the host.
+    """
+
+    samples: Indices
+    bad: list[BadSample]
+    labels: Indices
+
+    @abstractmethod
+    def batches(self, order: Indices, images: torch.Tensor, labels: torch.Tensor) -> Iterator[Indices]:
+        """Fills the buffers, uint8 (B, S, S, 3) and int64 (B,), with B samples after another of `order`.
+
+        Yields:
+            The samples that lie in the buffers' first rows now, before the buffers are filled anew.
+        """
+
+    def ordered(self, order: Indices) -> Indices:
+        """`order`, a permutation of the whole set, without the bad samples."""
+        if len(self.samples) == len(self.labels):
+            return order
+        good = np.zeros(len(self.labels), bool)
+        good[self.samples] = True
+        return order[good[order]]
+
+
+class Store(Feed):
+    """A decoded part in the device's memory: a batch is one gather.
+
+    Attributes:
+        images: uint8 (N, S, S, 3) on the device; rows of bad samples hold nothing.
+    """
+
+    def __init__(self, images: torch.Tensor, labels: Indices, samples: Indices, bad: list[BadSample]) -> None:
+        self.images, self.labels, self.samples, self.bad = images, labels, samples, bad
+        self._labels = torch.from_numpy(labels).to(images.device)
+
+    def batches(self, order: Indices, images: torch.Tensor, labels: torch.Tensor) -> Iterator[Indices]:
+        size = len(images)
+        rows = torch.from_numpy(order).to(images.device)  # one copy an epoch, not one a batch
+        for start in range(0, len(order), size):
+            part = rows[start : start + size]
+            torch.index_select(self.images, 0, part, out=images[: len(part)])
+            torch.index_select(self._labels, 0, part, out=labels[: len(part)])
+            yield order[start : start + size]
+
+
+def decode_all(
+    source: ShardSet,
+    part: str,
+    decoder: Decoder,
+    device: torch.device,
+    *,
+    moments: Moments | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Store:
+    """Decodes a whole part into memory of `device`, in stored order.
+
+    Args:
+        moments: gathers the pixels' mean and deviation on the way, while they are in the cache.
+        on_progress: called with images done and images in all, a batch at a time.
+
+    Raises:
+        NothingDecoded: no image of the part is readable.
+    """
+    images = torch.empty((len(source), decoder.size, decoder.size, 3), dtype=torch.uint8, device=device)
+    samples, bad = pass_over(source, part, decoder, lambda first, last: images[first:last], moments, on_progress)
+    return Store(images, source.label_ids, samples, bad)
+
+
+def pass_over(
+    source: ShardSet,
+    part: str,
+    decoder: Decoder,
+    rows_for: Callable[[int, int], torch.Tensor],
+    moments: Moments | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[Indices, list[BadSample]]:
+    """Decodes a part in stored order into the rows that `rows_for(first, last)` gives; says which samples are good and
+    bad.
+
+    Raises:
+        NothingDecoded: no image of the part is readable.
+    """
+    good = np.ones(len(source), bool)
+    for batch in BatchReader(source, DECODE_BATCH):
+        first, last = int(batch.indices[0]), int(batch.indices[-1]) + 1
+        rows = rows_for(first, last)
+        bad = decoder.decode(batch.images, rows)
+        good[batch.indices[bad]] = False
+        if moments is not None:
+            moments.add(rows if not bad else rows[torch.from_numpy(good[first:last]).to(rows.device)])
+        if on_progress is not None:
+            on_progress(last, len(source))
+    lost = [BadSample.at(part, source, int(index)) for index in np.flatnonzero(~good)]
+    if len(lost) == len(source):
+        raise NothingDecoded(source.folder, str(source.where(0)) if lost else "missing")
+    return np.flatnonzero(good).astype(np.int64), lost
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of the device that is free now: CUDA's own count, or Linux's MemAvailable."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
