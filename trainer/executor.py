@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -39,7 +39,7 @@ class Compiled(Eager):
     def prepare(self, counts: Iterable[int]) -> float:
         began = time.perf_counter()
         self.step.forward = torch.compile(self.step.forward, dynamic=False)
-        with _Untouched(self.step):
+        with _rehearsal(self.step):
             for count in counts:
                 self.step.train(count)
         return time.perf_counter() - began
@@ -63,21 +63,21 @@ class Graph(Eager):
 
     def prepare(self, counts: Iterable[int]) -> float:
         began = time.perf_counter()
-        with _Untouched(self.step):
+        with _rehearsal(self.step):
             for count in counts:
                 self._graphs[count] = self._capture(count)
         torch.cuda.synchronize(self.step.device)
         return time.perf_counter() - began
 
     def _capture(self, count: int) -> torch.cuda.CUDAGraph:
-        # Warm-up on a side stream makes the optimiser's state, cuDNN's plans and cuBLAS's workspaces before capture.
+        # Warm-up on a side stream makes cuDNN's plans and cuBLAS's workspaces before capture.
         side = torch.cuda.Stream(self.step.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self.step.device))
         with torch.cuda.stream(side):
             for _ in range(3):
                 self.step.train(count)
         torch.cuda.current_stream(self.step.device).wait_stream(side)
-        self.step.tuned.optimizer.zero_grad(set_to_none=True)  # gradients are then made in the graph's own pool
+        self.step.optimiser.clear()  # gradients are then made in the graph's own pool
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.step.train(count)
@@ -89,45 +89,14 @@ class Graph(Eager):
         self._graphs[count].replay()
 
 
-class _Untouched:
-    """Runs steps for practice: weights, optimiser and scaler then hold what they held, in the same memory."""
-
-    def __init__(self, step: Step) -> None:
-        self.step = step
-
-    def __enter__(self) -> None:
-        step = self.step
-        step.net.train()
-        tensors = [*step.net.state_dict().values(), step.loss_sum, step.correct]
-        self._kept = [(tensor, tensor.clone()) for tensor in tensors]
-        self._gathered = _tensors_of(step)
-        self._before = {key: value.clone() for key, value in self._gathered.items()}
-        self._scaler = step.scaler.state_dict() if step.scaler is not None else None
-
-    def __exit__(self, *_: object) -> None:
-        step = self.step
-        with torch.no_grad():
-            for tensor, kept in self._kept:
-                tensor.copy_(kept)
-            for key, value in _tensors_of(step).items():
-                if key in self._before:
-                    value.copy_(self._before[key])
-                else:
-                    value.zero_()  # SGD and AdamW both start from zeros
-        if step.scaler is not None and step.scaler._scale is not None and self._scaler is not None:
-            step.scaler._scale.fill_(self._scaler["scale"])
-            if step.scaler._growth_tracker is not None:
-                step.scaler._growth_tracker.fill_(self._scaler["_growth_tracker"])
-
-
-def _tensors_of(step: Step) -> dict[tuple[int, str], torch.Tensor]:
-    state: dict[Any, dict[str, Any]] = step.tuned.optimizer.state
-    return {
-        (id(parameter), name): value
-        for parameter, values in state.items()
-        for name, value in values.items()
-        if isinstance(value, torch.Tensor)
-    }
+@contextmanager
+def _rehearsal(step: Step) -> Iterator[None]:
+    """Runs steps for practice: afterwards everything they changed holds what it held, in the same memory."""
+    kept = {name: tensor.clone() for name, tensor in step.tensors().items()}
+    step.start_epoch()
+    yield
+    step.restore(kept)
+    step.start_epoch()
 
 
 def open_executor(name: str, step: Step) -> Eager:

@@ -30,7 +30,7 @@ from trainer.errors import LossNotFinite, RunChanged
 from trainer.executor import Eager, open_executor
 from trainer.metrics import Metrics, measure
 from trainer.nets import build_net, parameters_of
-from trainer.optim import Tuned
+from trainer.optim import Optimiser
 from trainer.result import (
     METRICS_NAME,
     RESULT_NAME,
@@ -149,7 +149,8 @@ class _Run:
             train, val = self._decode(decoder)
             if self.mode == "resident":
                 decoder.close()
-            self._build(train)
+            with self.clock.spend("compile"):
+                self._build(train)
             if state is not None:
                 self._take_up(state)
             with closing(History(self.out / METRICS_NAME, self.epoch)) as history:
@@ -208,7 +209,7 @@ class _Run:
         self.net = net
         self.step = Step(
             net,
-            Tuned(net.parameters(), config.optim, per_epoch * config.train.epochs),
+            Optimiser(net.parameters(), config.optim, per_epoch * config.train.epochs),
             normalise,
             batch=batch,
             size=size,
@@ -223,10 +224,7 @@ class _Run:
 
     def _take_up(self, state: dict[str, Any]) -> None:
         """Goes on after the last kept epoch."""
-        self.net.load_state_dict(state["weights"])
-        self.step.tuned.restore(state["optimizer"])
-        if self.step.scaler is not None and state["scaler"]:
-            self.step.scaler.load_state_dict(state["scaler"])
+        self.step.restore(state["tensors"])
         for name, tensor in state["best_weights"].items():
             self.best_weights[name].copy_(tensor)
         self.epoch, self.steps, self.since_best = state["epoch"], state["steps"], state["since_best"]
@@ -244,7 +242,7 @@ class _Run:
         kept = time.monotonic()
         while not self._over():
             epoch = self.epoch + 1
-            lr = self.step.tuned.rate(self.steps)
+            lr = self.step.optimiser.rate(self.steps)
             began = time.monotonic()
             with self.clock.spend("train"):
                 trained, loss, right = self._train_epoch(train, epoch)
@@ -289,7 +287,7 @@ class _Run:
         step, done = self.step, 0
         step.start_epoch()
         for part in train.batches(order, step.images, step.labels):
-            step.tuned.before(self.steps)
+            step.optimiser.before(self.steps)
             self.executor.run(len(part))
             self.steps += 1
             done += len(part)
@@ -333,7 +331,6 @@ class _Run:
         }
 
     def _keep(self) -> None:
-        scaler = self.step.scaler
         save_last(
             self.out / LAST_NAME,
             {
@@ -343,10 +340,8 @@ class _Run:
                 "steps": self.steps,
                 "since_best": self.since_best,
                 "best": self.best,
-                "weights": self.net.state_dict(),
+                "tensors": self.step.tensors(),
                 "best_weights": self.best_weights,
-                "optimizer": self.step.tuned.state(),
-                "scaler": scaler.state_dict() if scaler is not None else None,
                 "clock": self.clock.split(),
             },
         )

@@ -14,7 +14,7 @@ from torch import nn
 
 from trainer.augment import augment
 from trainer.config import Augment
-from trainer.optim import Tuned
+from trainer.optim import Optimiser
 
 __all__ = ["Normaliser", "Step"]
 
@@ -51,7 +51,7 @@ class Step:
     def __init__(
         self,
         net: nn.Module,
-        tuned: Tuned,
+        optimiser: Optimiser,
         normalise: Normaliser,
         *,
         batch: int,
@@ -61,14 +61,17 @@ class Step:
         label_smoothing: float,
     ) -> None:
         device = next(net.parameters()).device
-        self.net, self.tuned, self.normalise, self.how = net, tuned, normalise, how
+        self.net, self.optimiser, self.normalise, self.how = net, optimiser, normalise, how
         self.label_smoothing, self.device, self.precision = label_smoothing, device, precision
         self.images = torch.zeros((batch, size, size, 3), dtype=torch.uint8, device=device)
         self.labels = torch.zeros(batch, dtype=torch.int64, device=device)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
-        # fp16 has too small an exponent for gradients; bf16 has fp32's.
-        self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
+        # fp16 has too small an exponent for gradients (bf16 has fp32's), so the loss is scaled up, by less after an
+        # overflow and by more after 2,000 steps without: the rule of torch.amp.GradScaler, kept on the device.
+        half = precision == "fp16"
+        self.scale = torch.full((1,), 65536.0, device=device) if half else None
+        self.calm = torch.zeros(1, dtype=torch.int32, device=device)
         self.forward: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] = self._forward
 
     def _autocast(self) -> AbstractContextManager[object]:
@@ -88,16 +91,18 @@ class Step:
     def train(self, count: int) -> None:
         """One step on the first `count` samples of the buffers."""
         images, labels = augment(self.images[:count], self.how), self.labels[:count]
-        optimizer = self.tuned.optimizer
-        optimizer.zero_grad(set_to_none=True)
+        self.optimiser.clear()
         loss, logits = self.forward(images, labels)
-        if self.scaler is None:
+        if self.scale is None:
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            self.optimiser.step()
         else:
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            self.scaler.step(optimizer)
-            self.scaler.update()
+            (loss * self.scale).sum().backward()  # type: ignore[no-untyped-call]
+            gradients = [p.grad for p in self.optimiser.parameters if p.grad is not None]
+            overflow = torch.zeros_like(self.scale)
+            torch._amp_foreach_non_finite_check_and_unscale_(gradients, overflow, 1 / self.scale)
+            self.optimiser.step(overflow)
+            torch._amp_update_scale_(self.scale, self.calm, overflow, 2.0, 0.5, 2000)
         with torch.no_grad():
             self.loss_sum.add_(loss.detach().double(), alpha=count)
             self.correct.add_((logits.detach().argmax(1) == labels).sum())
@@ -107,6 +112,21 @@ class Step:
         """The net's answer for uint8 images (B, S, S, 3) with B up to the normaliser's batch; float32 (B, labels)."""
         with self._autocast():
             return self.net(self.normalise(images)).float()  # type: ignore[no-any-return]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything a step changes, by name: what a checkpoint keeps and a rehearsal puts back."""
+        found = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        for name, each in self.optimiser.state.items():
+            found.update({f"optimiser.{name}.{number}": tensor for number, tensor in enumerate(each)})
+        if self.scale is not None:
+            found |= {"scale": self.scale, "calm": self.calm}
+        return found
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Copies what `tensors` gave back into the same memory; from any device."""
+        with torch.no_grad():
+            for name, tensor in self.tensors().items():
+                tensor.copy_(tensors[name])
 
     def start_epoch(self) -> None:
         """Training mode, sums at zero."""
