@@ -1,0 +1,228 @@
+"""Stages two and three together: result pages are walked while the thumbnails they show are fetched.
+
+A host has a lane of its own with its own workers, so a slow host waits alone. What a worker fetches goes one way: to
+the threads that examine it, and from them to the ledger; nothing comes back to the event loop, which only fetches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from crawler import extract
+from crawler.crawl_errors import Refused
+from crawler.extract import Item
+from crawler.fetch import Fetcher, Reply
+from crawler.frontier import Category, Frontier, Job, Result
+from crawler.limits import Limits
+from crawler.report import CrawlStats
+from crawler.robots import refuses_images
+from crawler.site import Site, compile_pattern
+from crawler.thumbnails import Thumbnail, examine
+from crawler.urls import netloc_of
+
+__all__ = ["Collection"]
+
+_WALKERS = 8
+_LEASED = 256  # jobs held in memory a host
+_ON_THE_WAY, _ON_THE_WAY_BYTES = 512, 64 << 20  # fetched and not yet in the ledger, at most
+_THREADS = 2
+
+
+class Collection:
+    """The collecting part of one crawl.
+
+    Args:
+        site, limits, fetcher, frontier: of the crawl.
+        stats: updated in place.
+    """
+
+    def __init__(self, site: Site, limits: Limits, fetcher: Fetcher, frontier: Frontier, stats: CrawlStats) -> None:
+        self._site, self._limits, self._fetcher, self._frontier, self._stats = site, limits, fetcher, frontier, stats
+        self._lanes: dict[str, _Lane] = {}
+        self._paths: dict[int, tuple[str, ...]] = {}
+        self._examiners = ThreadPoolExecutor(_THREADS, thread_name_prefix="examine")
+        self._posted = self._posted_bytes = 0
+        self._group = asyncio.TaskGroup()
+
+    async def run(self) -> None:
+        """Walks and fetches until nothing is left; everything is durable when it returns."""
+        categories = [category for category in await self._frontier.categories() if category.label is not None]
+        self._paths = {category.id: category.path for category in categories}
+        waiting = deque(category for category in categories if category.next_page is not None)
+        try:
+            async with self._group:
+                for host in await self._frontier.hosts():
+                    self._lane(host)
+                async with asyncio.TaskGroup() as walkers:
+                    for _ in range(min(_WALKERS, len(waiting))):
+                        walkers.create_task(self._walk(waiting))
+                for lane in self._lanes.values():
+                    lane.complete()
+        finally:
+            await asyncio.to_thread(self._examiners.shutdown, cancel_futures=True)
+        await self._frontier.flush()
+
+    # -- result pages --
+
+    async def _walk(self, waiting: deque[Category]) -> None:
+        while waiting:
+            category: Category | None = waiting.popleft()
+            before: frozenset[str] = frozenset()
+            while category is not None:
+                category, before = await self._page(category, before)
+
+    async def _page(self, category: Category, before: frozenset[str]) -> tuple[Category | None, frozenset[str]]:
+        """Reads one result page; returns the category with its next one, and the products of this one."""
+        assert category.next_page is not None
+        listing, url = self._site.listing, category.next_page
+        try:
+            reply = await self._fetcher.page(url)
+        except Refused as refused:
+            await self._frontier.add_page(category, (), listing_url=url, next_page=None, problem=f"{url}: {refused}")
+            return None, before
+        self._stats.pages += 1
+        tree = extract.parse(reply.body, reply.url, reply.headers.get("Content-Type", ""))
+        items = extract.items(tree, listing)
+        shown = frozenset(item.url for item in items)
+        following, problem = None, None
+        # Past the end some shops show nothing, some the last page once more; both end the walk.
+        if items and shown != before:
+            if category.page >= listing.max_pages:
+                problem = f"{url}: stopped after {category.page} pages ([listing] max_pages)"
+            elif listing.page:
+                following = extract.page_number(category.url, listing.page, category.page + 1)
+            elif listing.next:
+                following = extract.next_page(tree, listing.next)
+        products = [(item, self._rule(item)) for item in items]
+        added, images = await self._frontier.add_page(
+            category, products, listing_url=url, next_page=following, problem=problem
+        )
+        self._stats.products += added
+        self._stats.images += images
+        for host in {netloc_of(item.image) for item, dropped in products if item.image and not dropped}:
+            self._lane(host).wake.set()
+        if following is None:
+            return None, shown
+        return category.turned_to(following), shown
+
+    def _rule(self, item: Item) -> str | None:
+        """The [drop] rule that a product falls under."""
+        for pattern in self._site.drop.image if item.image else ():
+            if compile_pattern(pattern).search(item.image or ""):
+                return f"image address matches {pattern}"
+        for pattern in self._site.drop.title:
+            if compile_pattern(pattern).search(f"{item.maker} {item.title}"):
+                return f"title matches {pattern}"
+        return None
+
+    # -- thumbnails --
+
+    def _lane(self, host: str) -> _Lane:
+        lane = self._lanes.get(host)
+        if lane is None:
+            lane = self._lanes[host] = _Lane(host, self._frontier)
+            for _ in range(min(self._limits.per_host, self._limits.concurrency)):
+                self._group.create_task(self._work(lane))
+        return lane
+
+    async def _work(self, lane: _Lane) -> None:
+        while (job := await lane.next()) is not None:
+            try:
+                reply = await self._fetcher.image(job.url)
+                tag = reply.headers.get("X-Robots-Tag")
+                if tag and (word := refuses_images(tag, self._site.site.agent)):
+                    raise Refused("x-robots-tag", word)
+            except Refused as refused:
+                self._post(Result(job, refused, {}, 0))
+                continue
+            self._posted += 1
+            self._posted_bytes += len(reply.body)
+            self._examiners.submit(self._examine, job, reply)
+            # Polled, because nothing may come back from the threads for each image; it is the exception, not the rule
+            while self._crowded():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    def _crowded(self) -> bool:
+        frontier = self._frontier
+        return (
+            self._posted - frontier.taken > _ON_THE_WAY or self._posted_bytes - frontier.taken_bytes > _ON_THE_WAY_BYTES
+        )
+
+    def _post(self, result: Result) -> None:
+        self._posted += 1
+        self._frontier.post(result)
+
+    def _examine(self, job: Job, reply: Reply) -> None:
+        """In a thread of the pool: from bytes to what the ledger takes."""
+        meta: Mapping[str, Any] = {}
+        outcome: Thumbnail | Refused
+        try:
+            outcome = examine(reply.body, self._site.drop, reply.headers.get("Content-Type", ""))
+            meta = self._meta(job, reply, outcome)
+        except Refused as refused:
+            outcome = refused
+        except Exception as error:  # an image that breaks the examiner is an outcome too, never a lost one
+            outcome = Refused("broken", f"{type(error).__name__}: {error}"[:200])
+        self._frontier.post(Result(job, outcome, meta, len(reply.body)))
+
+    def _meta(self, job: Job, reply: Reply, thumbnail: Thumbnail) -> dict[str, Any]:
+        return {
+            "label": job.label,
+            "label_path": self._paths[job.category],
+            "sha256": thumbnail.sha256.hex(),
+            "dhash": thumbnail.dhash.hex(),
+            "width": thumbnail.width,
+            "height": thumbnail.height,
+            "image_url": job.url,
+            "final_url": reply.url,
+            "listing_url": job.listing_url,
+            "product_url": job.product_url,
+            "maker": job.maker,
+            "title": job.title,
+            "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "etag": reply.headers.get("ETag"),
+            "last_modified": reply.headers.get("Last-Modified"),
+            "robots": "allowed",
+            "site": self._site.site.name,
+            "site_version": self._site.site.version,
+        }
+
+
+class _Lane:
+    """One host's queue: a few hundred jobs in memory, the rest in the ledger."""
+
+    def __init__(self, host: str, frontier: Frontier) -> None:
+        self.wake = asyncio.Event()
+        self._host, self._frontier = host, frontier
+        self._jobs: deque[Job] = deque()
+        self._after = 0
+        self._complete = False
+        self._refill = asyncio.Lock()
+
+    def complete(self) -> None:
+        """No more jobs will be added to the ledger: what is there is all there is."""
+        self._complete = True
+        self.wake.set()
+
+    async def next(self) -> Job | None:
+        """The next job, once there is one; None when there are no more."""
+        while not self._jobs:
+            async with self._refill:
+                if self._jobs:
+                    break
+                complete = self._complete  # read before the ledger is asked, or a late job could be missed
+                self.wake.clear()
+                found = await self._frontier.lease(self._host, self._after, _LEASED)
+                if found:
+                    self._after = found[-1].image
+                    self._jobs.extend(found)
+                elif complete:
+                    return None
+                elif not self._complete:
+                    await self.wake.wait()
+        return self._jobs.popleft()

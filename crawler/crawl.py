@@ -1,0 +1,242 @@
+"""The run: explore the categories, collect their thumbnails, settle the set. Run it again to go on where it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+from crawler.collect import Collection
+from crawler.crawl_errors import NothingFound, OtherSite
+from crawler.explore import explore
+from crawler.fetch import Fetcher, Traffic
+from crawler.frontier import Frontier
+from crawler.guard import Guard
+from crawler.limits import Limits
+from crawler.report import CrawlReport, CrawlStats
+from crawler.settle import outcomes, settle
+from crawler.site import Site
+
+__all__ = ["OnProgress", "crawl", "run"]
+
+OnProgress = Callable[[CrawlStats], None]
+_PROGRESS_S = 0.2
+
+
+async def crawl(
+    site: Site,
+    out: Path,
+    *,
+    limits: Limits | None = None,
+    on_progress: OnProgress | None = None,
+    stop: asyncio.Event | None = None,
+) -> CrawlReport:
+    """Crawls a site into a shard set in `out`, or goes on with the crawl that is there.
+
+    Args:
+        site: the site file.
+        out: a new or empty folder, or that of an unfinished or finished crawl by the same site file.
+        limits: instead of the site file's own.
+        on_progress: called five times a second and once at the end.
+        stop: set it to end early; what is in flight is given up, everything done is kept.
+
+    Raises:
+        NotACrawl, OtherSite, CrawlBusy: `out` is not this crawl's folder.
+        NothingFound: the site gave no category with a label, or no image.
+        LedgerFailed: the disk is full or failing.
+    """
+    return await _Crawl(site, out, limits or site.limits, on_progress or (lambda stats: None)).run(stop)
+
+
+def run(site: Site, out: Path, *, limits: Limits | None = None, on_progress: OnProgress | None = None) -> CrawlReport:
+    """`crawl` for callers without an event loop. SIGINT and SIGTERM end it early: `finished` is then False."""
+
+    async def interruptible() -> CrawlReport:
+        stop = asyncio.Event()
+        if threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop.set)
+        return await crawl(site, out, limits=limits, on_progress=on_progress, stop=stop)
+
+    return asyncio.run(interruptible())
+
+
+class _Crawl:
+    def __init__(self, site: Site, out: Path, limits: Limits, on_progress: OnProgress) -> None:
+        self._site, self._out, self._limits, self._on_progress = site, out, limits, on_progress
+        self._stats = CrawlStats()
+        self._traffic = Traffic()
+        self._time_s: dict[str, float] = {}
+        self._done_before = 0
+        self._started = monotonic()
+        self._work: asyncio.Task[None] | None = None
+
+    async def run(self, stop: asyncio.Event | None) -> CrawlReport:
+        self._frontier = Frontier(self._out, on_failure=self._cancel)
+        try:
+            await self._refuse_other_site()
+            if await self._frontier.meta("stage") == "done":
+                return await self._report(already_finished=True)
+            await self._count()
+            ticker = asyncio.create_task(self._tick())
+            self._work = asyncio.create_task(self._stages())
+            try:
+                await self._until_done_or(stop)
+            finally:
+                ticker.cancel()
+            if self._frontier.failure:
+                raise self._frontier.failure
+            report = await self._report()
+            self._tell()
+            return report
+        finally:
+            await self._frontier.close()
+
+    async def _until_done_or(self, stop: asyncio.Event | None) -> None:
+        assert self._work
+        stopped = asyncio.create_task((stop or asyncio.Event()).wait())
+        try:
+            await asyncio.wait({self._work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            self._work.cancel()
+        with suppress(asyncio.CancelledError):
+            try:
+                await self._work
+            except BaseExceptionGroup as group:  # of the collecting tasks; the first tells what happened
+                raise _first(group) from None
+
+    async def _stages(self) -> None:
+        fetcher = Fetcher(
+            self._limits,
+            Guard(self._site.site.allow_private),
+            agent=self._site.site.agent,
+            user_agent=self._site.site.user_agent,
+            allowed=self._site.allows,
+            parked=await self._frontier.parked(),
+            on_park=lambda host, seconds: self._frontier.park(host, time() + seconds),
+            traffic=self._traffic,
+        )
+        async with fetcher:
+            labels_text = await self._frontier.meta("labels")
+            if labels_text is None:
+                labels = await self._timed("explore", explore(self._site, fetcher, self._frontier, self._stats))
+                await self._frontier.set_labels(labels)
+            else:
+                labels = json.loads(labels_text)
+            await self._timed(
+                "collect", Collection(self._site, self._limits, fetcher, self._frontier, self._stats).run()
+            )
+        await self._timed("settle", self._settle(labels))
+
+    async def _settle(self, labels: list[str]) -> None:
+        await self._frontier.seal()
+        spent = await self._spent()
+        groups = await self._frontier.call(lambda db: settle(db, self._out, self._site, labels, spent))
+        if not await self._frontier.call(lambda db: db.execute("SELECT count(*) FROM sample").fetchone()[0]):
+            raise NothingFound(self._site.site.name, "not one image was kept; drops.jsonl says why")
+        await self._frontier.set_meta({"stage": "done", "groups": str(groups)})
+        await self._frontier.flush()
+        self._stats.stage = "done"
+
+    async def _timed(self, stage: str, work: Any) -> Any:
+        self._stats.stage = stage
+        began = monotonic()
+        try:
+            return await work
+        finally:
+            self._time_s[stage] = monotonic() - began
+
+    def _cancel(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+
+    async def _refuse_other_site(self) -> None:
+        site = self._site.model_dump(mode="json", exclude={"limits"})
+        known = await self._frontier.meta("site")
+        if known is None:
+            await self._frontier.set_meta({"site": json.dumps(site), "site_digest": self._site.digest})
+            await self._frontier.flush()
+        elif (before := json.loads(known)) != site:
+            raise OtherSite(self._out, ", ".join(f"[{table}]" for table in site if site[table] != before.get(table)))
+
+    async def _count(self) -> None:
+        """Of a crawl that goes on: what earlier runs did."""
+        counts = await self._frontier.counts()
+        stats = self._stats
+        stats.categories, stats.products = counts["explored"], counts["products"]
+        stats.images, stats.images_done = counts["images"], counts["images_done"]
+        self._done_before, self._frontier.kept = counts["images_done"], counts["samples"]
+
+    async def _tick(self) -> None:
+        while True:
+            self._tell()
+            await asyncio.sleep(_PROGRESS_S)
+
+    def _tell(self) -> None:
+        stats, frontier = self._stats, self._frontier
+        stats.seconds = monotonic() - self._started
+        stats.kept, stats.dropped = frontier.kept, dict(frontier.dropped)
+        stats.images_done = self._done_before + frontier.taken
+        traffic = self._traffic
+        stats.requests, stats.bytes = traffic.requests, traffic.bytes
+        stats.in_flight, stats.retries = traffic.in_flight, traffic.retries
+        self._on_progress(stats)
+
+    async def _spent(self) -> dict[str, Any]:
+        """Adds this run's cost to that of the runs before it."""
+        before = json.loads(await self._frontier.meta("spent") or "{}")
+        own = {
+            "pages": self._stats.pages,
+            "requests": self._traffic.requests,
+            "bytes": self._traffic.bytes,
+            "seconds": round(monotonic() - self._started, 3),
+        }
+        return {key: before.get(key, 0) + value for key, value in own.items()}
+
+    async def _report(self, *, already_finished: bool = False) -> CrawlReport:
+        frontier = self._frontier
+        finished = await frontier.meta("stage") == "done"
+        spent = json.loads(await frontier.meta("spent") or "{}") if already_finished else await self._spent()
+        if not already_finished:
+            await frontier.set_meta({"spent": json.dumps(spent)})
+        counted = await frontier.call(outcomes)
+        counts = await frontier.counts()
+        labels = await frontier.call(
+            lambda db: dict(
+                db.execute(
+                    "SELECT product.label, count(*) FROM product WHERE outcome = 'kept' GROUP BY 1 ORDER BY 2 DESC, 1"
+                ).fetchall()
+            )
+        )
+        return CrawlReport(
+            folder=self._out,
+            site=self._site.site.name,
+            finished=finished,
+            already_finished=already_finished,
+            products=counts["products"],
+            kept=counts["samples"],
+            dropped=counted["dropped"],
+            failed=counted["failed"],
+            labels=labels,
+            groups=int(await frontier.meta("groups") or 0),
+            categories=counts["explored"],
+            pages=spent["pages"],
+            images=counts["images"],
+            requests=spent["requests"],
+            bytes=spent["bytes"],
+            seconds=spent["seconds"],
+            time_s={stage: round(seconds, 3) for stage, seconds in self._time_s.items()},
+            problems=await frontier.problems(),
+        )
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

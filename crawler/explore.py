@@ -1,0 +1,83 @@
+"""Stage one: from the start pages down the category tree, a level at a time, so that paths do not depend on timing."""
+
+from __future__ import annotations
+
+import asyncio
+
+from crawler import extract
+from crawler.crawl_errors import NothingFound, Refused
+from crawler.extract import Link
+from crawler.fetch import Fetcher
+from crawler.frontier import Category, Frontier
+from crawler.report import CrawlStats
+from crawler.site import Site
+from crawler.urls import absolute
+
+__all__ = ["explore", "first_page"]
+
+_CHUNK = 64  # category pages between two commits: what a kill costs at most
+
+
+async def explore(site: Site, fetcher: Fetcher, frontier: Frontier, stats: CrawlStats) -> list[str]:
+    """Explores every category that the site file's [follow] leads to; returns the labels by number.
+
+    A category reached by two paths has the one found first: the shorter, then the one that stands higher.
+
+    Raises:
+        NothingFound: no start page could be read, or no category has a label.
+    """
+    starts = [(url, 0, (), site.label_of((), url), first_page(site, url)) for url in _starts(site)]
+    await frontier.add_categories(starts, ())
+    while chunk := (await frontier.categories(unexplored=True, limit=_CHUNK)):
+        chunk = [category for category in chunk if category.depth == chunk[0].depth]
+        answers = await asyncio.gather(*(_links(site, fetcher, category) for category in chunk))
+        found: dict[str, tuple[str, int, tuple[str, ...], str | None, str]] = {}
+        for category, answer in zip(chunk, answers, strict=True):
+            for link in answer if isinstance(answer, list) else ():
+                path = (*category.path, link.text)
+                if link.url not in found and category.depth < site.follow.depth and site.follows(link.text, link.url):
+                    label = site.label_of(path, link.url)
+                    found[link.url] = (link.url, category.depth + 1, path, label, first_page(site, link.url))
+        explored = [
+            (category.id, "" if isinstance(answer, list) else str(answer))
+            for category, answer in zip(chunk, answers, strict=True)
+        ]
+        room = site.follow.max_categories - stats.categories - len(chunk)
+        await frontier.add_categories(list(found.values())[: max(0, room)], explored)
+        stats.categories += len(chunk)
+    return await _labels(site, frontier)
+
+
+def first_page(site: Site, category: str) -> str:
+    """The address of a category's first result page."""
+    return extract.page_number(category, site.listing.page, 1) if site.listing.page else category
+
+
+async def _links(site: Site, fetcher: Fetcher, category: Category) -> list[Link] | Refused:
+    try:
+        reply = await fetcher.page(category.url)
+    except Refused as refused:
+        return refused
+    tree = extract.parse(reply.body, reply.url, reply.headers.get("Content-Type", ""))
+    return extract.links(tree, site.follow.links)
+
+
+async def _labels(site: Site, frontier: Frontier) -> list[str]:
+    known = await frontier.categories()
+    problems = await frontier.problems()
+    if all(category.url in problems for category in known if category.depth == 0):
+        raise NothingFound(site.site.name, f"no start page could be read: {next(iter(problems.items()))}")
+    labels = {category.label for category in known if category.label is not None}
+    if not labels:
+        raise NothingFound(
+            site.site.name,
+            f"none of {len(known)} categories has a label; look at [follow] links and [labels]"
+            + "".join(f"; found {' / '.join(category.path)!r}" for category in known[1:4]),
+        )
+    if site.labels.by == "category":
+        return sorted(labels)
+    return list(dict.fromkeys(rule.label for rule in site.labels.rules))
+
+
+def _starts(site: Site) -> list[str]:
+    return [url for url in (absolute(start, start) for start in site.site.start) if url]

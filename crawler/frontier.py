@@ -1,0 +1,453 @@
+"""The durable queue and ledger: one SQLite file and the growing shard, both in the hands of one thread.
+
+The thread takes calls and results in the order they come. What they change becomes durable together, every 256
+samples or second: the part is fsynced first, then one transaction commits sample rows, finished addresses and the
+part's length. Whatever the moment of a kill, the next start cuts the part to that length and finds in the queue what
+was not committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from time import monotonic, time
+from typing import Any, TypeVar
+
+from crawler.crawl_errors import CrawlBusy, LedgerFailed, NotACrawl, Refused
+from crawler.extract import Item
+from crawler.thumbnails import Thumbnail
+from crawler.urls import netloc_of
+from shards.sample import Sample
+from shards.writer import ShardWriter
+
+__all__ = ["LEDGER_NAME", "Category", "Frontier", "Job", "Result"]
+
+LEDGER_NAME = "crawl.sqlite"
+BATCH_SAMPLES, BATCH_S = 256, 1.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A category page; `path` are the names from the start page down, `label` None if it is not to be listed."""
+
+    id: int
+    url: str
+    depth: int
+    path: tuple[str, ...]
+    label: str | None
+    next_page: str | None
+    page: int
+
+    def turned_to(self, next_page: str) -> Category:
+        """The category one result page on."""
+        return replace(self, next_page=next_page, page=self.page + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A thumbnail to fetch, with the first product that shows it."""
+
+    image: int
+    url: str
+    product_url: str
+    label: str
+    category: int
+    listing_url: str
+    maker: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a thumbnail's address gave: an image with what is known of it, or why not; `size` of the answer in bytes."""
+
+    job: Job
+    outcome: Thumbnail | Refused
+    meta: Mapping[str, Any]
+    size: int
+
+
+class Frontier:
+    """The ledger of one crawl in `folder`; `open` it, `close` it.
+
+    Every method but `post` and `open` returns an awaitable that is done when the thread has done it (not yet durable;
+    `flush` makes it so).
+    """
+
+    def __init__(self, folder: Path, on_failure: Callable[[], None] | None = None) -> None:
+        self.folder = folder
+        self.failure: LedgerFailed | None = None
+        self.taken = self.taken_bytes = 0  # results handled so far; with those posted, what is still on its way
+        self.kept = 0
+        self.dropped: dict[str, int] = {}
+        self._on_failure = on_failure or (lambda: None)
+        self._queue: SimpleQueue[Result | tuple[Callable[[], Any], asyncio.Future[Any] | None] | None] = SimpleQueue()
+        self._labels: dict[str, int] = {}
+        self._samples_in_batch = 0
+        self._thread = threading.Thread(target=self._run, name="frontier", daemon=True)
+        self._db = self._connect()
+        try:
+            self._writer = self._reopen_part()
+        except BaseException:
+            self._db.close()
+            raise
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / LEDGER_NAME
+        if not path.exists() and any(self.folder.iterdir()):
+            raise NotACrawl(self.folder)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.2)
+        try:
+            # exclusive: one process a crawl, and the WAL's index in memory instead of a shared file
+            db.execute("PRAGMA locking_mode = exclusive")
+            db.execute("PRAGMA journal_mode = wal")
+            db.execute("PRAGMA synchronous = full")
+            db.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA.split(";\n"):
+                db.execute(statement)
+            db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            db.close()
+            if "locked" in str(error):
+                raise CrawlBusy(self.folder) from None
+            raise LedgerFailed(self.folder, str(error)) from None
+        except sqlite3.DatabaseError:
+            db.close()
+            raise NotACrawl(self.folder) from None
+        return db
+
+    def _reopen_part(self) -> ShardWriter:
+        writer = ShardWriter(
+            self.folder,
+            shard=int(self._meta("shard") or 0),
+            committed_bytes=int(self._meta("committed_bytes") or 0),
+            samples=int(self._meta("shard_samples") or 0),
+        )
+        self._labels = {name: number for number, name in enumerate(json.loads(self._meta("labels") or "[]"))}
+        self._db.execute("BEGIN")
+        self._commit_position(writer)
+        self._db.execute("COMMIT")
+        return writer
+
+    # -- what the crawl calls --
+
+    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `work` in the thread, inside the open transaction.
+
+        Raises:
+            LedgerFailed: the ledger cannot be written any more.
+        """
+        if self.failure:
+            raise self.failure
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put((lambda: work(self._db), future))
+        return await future
+
+    def post(self, result: Result) -> None:
+        """Hands over what an image's address gave; from any thread, without waiting."""
+        self._queue.put(result)
+
+    async def flush(self) -> None:
+        """Makes durable whatever was called and posted before."""
+        await self.call(lambda db: self._commit())
+
+    async def meta(self, key: str) -> str | None:
+        """A value of the crawl's own, None if it was never set."""
+        return await self.call(lambda db: self._meta(key))
+
+    async def set_meta(self, values: Mapping[str, str]) -> None:
+        """Sets values of the crawl's own."""
+        rows = list(values.items())
+        await self.call(lambda db: db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows))
+
+    async def set_labels(self, labels: Sequence[str]) -> None:
+        """Numbers the labels; only once, before the first image is posted."""
+        await self.set_meta({"labels": json.dumps(list(labels))})
+        self._labels = {name: number for number, name in enumerate(labels)}
+
+    async def categories(self, *, unexplored: bool = False, limit: int = -1) -> list[Category]:
+        """Categories by depth, then in the order they were found."""
+        query = (
+            "SELECT id, url, depth, path, label, next_page, page FROM category"
+            " WHERE explored <= ? ORDER BY depth, id LIMIT ?"
+        )
+        rows = await self.call(lambda db: db.execute(query, (0 if unexplored else 1, limit)).fetchall())
+        return [Category(r[0], r[1], r[2], tuple(json.loads(r[3])), *r[4:]) for r in rows]
+
+    async def add_categories(
+        self,
+        found: Iterable[tuple[str, int, Sequence[str], str | None, str | None]],
+        explored: Sequence[tuple[int, str]],
+    ) -> None:
+        """Adds categories not known yet, and marks others as explored: both or neither.
+
+        Args:
+            found: url, depth, path, label, address of the first result page.
+            explored: id, and what went wrong or "".
+        """
+        new = [(url, depth, json.dumps(list(path)), label, page) for url, depth, path, label, page in found]
+        read = [entry for entry in explored if not entry[1]]
+        unread = [(problem, id) for id, problem in explored if problem]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany(
+                "INSERT OR IGNORE INTO category (url, depth, path, label, next_page) VALUES (?, ?, ?, ?, ?)", new
+            )
+            # what could not be explored is not walked either
+            db.executemany("UPDATE category SET explored = 1 WHERE id = ?", [(id,) for id, _ in read])
+            db.executemany("UPDATE category SET explored = 1, problem = ?, next_page = NULL WHERE id = ?", unread)
+
+        await self.call(work)
+
+    async def add_page(
+        self,
+        category: Category,
+        products: Sequence[tuple[Item, str | None]],
+        *,
+        listing_url: str,
+        next_page: str | None,
+        problem: str | None = None,
+    ) -> tuple[int, int]:
+        """Records a result page: its products (with the reason if a rule drops it), and the category's next page.
+
+        A product already known under another label is marked so. Returns how many products and images were
+        new.
+        """
+
+        def work(db: sqlite3.Connection) -> tuple[int, int]:
+            new = images = 0
+            for item, dropped in products:
+                known = db.execute("SELECT id, label FROM product WHERE url = ?", (item.url,)).fetchone()
+                if known is not None:
+                    if known[1] != category.label:
+                        db.execute("UPDATE product SET other_label = ? WHERE id = ?", (category.label, known[0]))
+                    continue
+                image = None
+                if item.image is not None and dropped is None:
+                    row = db.execute("SELECT id FROM image WHERE url = ?", (item.image,)).fetchone()
+                    image = row[0] if row else None
+                    if image is None:
+                        host = netloc_of(item.image)
+                        image = db.execute("INSERT INTO image (url, host) VALUES (?, ?)", (item.image, host)).lastrowid
+                        images += 1
+                outcome, detail = (None, None) if image else ("rule", dropped) if dropped else ("no-image", None)
+                db.execute(
+                    "INSERT INTO product (url, label, image, category, listing_url, maker, title, outcome, detail)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        item.url,
+                        category.label,
+                        image,
+                        category.id,
+                        listing_url,
+                        item.maker,
+                        item.title,
+                        outcome,
+                        detail,
+                    ),
+                )
+                new += 1
+            db.execute(
+                "UPDATE category SET next_page = ?, page = ?, problem = coalesce(?, problem) WHERE id = ?",
+                (next_page, category.page + 1, problem, category.id),
+            )
+            return new, images
+
+        return await self.call(work)
+
+    async def problems(self) -> dict[str, str]:
+        """Category pages that could not be explored or walked to the end, with the reason."""
+        query = "SELECT url, problem FROM category WHERE problem IS NOT NULL ORDER BY id"
+        return dict(await self.call(lambda db: db.execute(query).fetchall()))
+
+    async def hosts(self) -> list[str]:
+        """Hosts that have images waiting."""
+        return await self.call(
+            lambda db: [row[0] for row in db.execute("SELECT DISTINCT host FROM image WHERE done = 0 ORDER BY host")]
+        )
+
+    async def lease(self, host: str, after: int, count: int) -> list[Job]:
+        """The next images of a host, by number, above `after`: the caller's cursor is the lease, and dies with it."""
+        rows = await self.call(lambda db: db.execute(_LEASE, (host, after, count)).fetchall())
+        return [Job(*row) for row in rows]
+
+    def park(self, host: str, until: float) -> None:
+        """Remembers over a restart that a host wants to be left alone until a time (epoch seconds)."""
+        self._queue.put((lambda: self._db.execute("INSERT OR REPLACE INTO host VALUES (?, ?)", (host, until)), None))
+
+    async def parked(self) -> dict[str, float]:
+        """Seconds from now for which hosts are still parked."""
+        now = time()
+        rows = await self.call(
+            lambda db: db.execute("SELECT host, parked_until FROM host WHERE parked_until > ?", (now,)).fetchall()
+        )
+        return {host: until - now for host, until in rows}
+
+    async def counts(self) -> dict[str, int]:
+        """How far the crawl is: categories explored, products, images known and done, samples."""
+        return await self.call(lambda db: dict(zip(_COUNTED, db.execute(_COUNTS).fetchone(), strict=True)))
+
+    async def seal(self) -> None:
+        """Seals the shard being written; with an empty one, leaves nothing."""
+
+        def work(db: sqlite3.Connection) -> None:
+            self._commit()
+            if self._writer.samples:
+                self._seal()
+            else:
+                self._writer.close()
+
+        await self.call(work)
+
+    async def close(self) -> None:
+        """Makes durable what there is and ends the thread; the part is kept. Does not raise what `failure` says."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._writer.close()
+        with suppress(sqlite3.Error):
+            self._db.close()
+
+    # -- the thread --
+
+    def _run(self) -> None:
+        deadline = 0.0
+        while True:
+            timeout = max(0.0, deadline - monotonic()) if self._db.in_transaction else None
+            try:
+                message = self._queue.get(timeout=timeout)
+            except Empty:
+                self._guarded(self._commit)
+                continue
+            if message is None:
+                self._guarded(self._commit)
+                return
+            if not self._db.in_transaction and self.failure is None:
+                deadline = monotonic() + BATCH_S
+                self._guarded(lambda: self._db.execute("BEGIN"))
+            if isinstance(message, Result):
+                result = message
+                self._guarded(lambda: self._take(result))  # noqa: B023  (called before the next turn)
+                self.taken += 1
+                self.taken_bytes += result.size
+                if self._samples_in_batch >= BATCH_SAMPLES or monotonic() >= deadline:
+                    self._guarded(self._commit)
+            else:
+                self._answer(*message)
+
+    def _guarded(self, work: Callable[[], Any]) -> None:
+        """After a failure nothing more is written: what was committed stays true."""
+        if self.failure is not None:
+            return
+        try:
+            work()
+        except Exception as error:  # the thread must live to say so
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = LedgerFailed(self.folder, str(error) if isinstance(error, OSError) else repr(error))
+        with suppress(sqlite3.Error):
+            self._db.execute("ROLLBACK")
+        self._loop.call_soon_threadsafe(self._on_failure)
+
+    def _answer(self, work: Callable[[], Any], future: asyncio.Future[Any] | None) -> None:
+        value: Any = None
+        error: Exception | None = None
+        if self.failure is not None:
+            error = self.failure
+        else:
+            try:
+                value = work()
+            except (OSError, sqlite3.Error) as problem:
+                self._fail(problem)
+                error = self.failure
+            except Exception as problem:
+                error = problem
+        if future is not None:
+            self._loop.call_soon_threadsafe(_resolve, future, value, error)
+
+    def _take(self, result: Result) -> None:
+        image, outcome = result.job.image, result.outcome
+        if isinstance(outcome, Refused):
+            self._db.execute(
+                "UPDATE image SET done = 1, reason = ?, detail = ?, failed = ? WHERE id = ?",
+                (outcome.reason, outcome.detail, outcome.failed, image),
+            )
+            self.dropped[outcome.reason] = self.dropped.get(outcome.reason, 0) + 1
+            return
+        # INSERT OR IGNORE decides whether these bytes are new before anything is written to the part
+        new = self._db.execute(
+            "INSERT OR IGNORE INTO sample VALUES (?, ?, ?, ?)", (outcome.key, image, self._writer.shard, outcome.dhash)
+        ).rowcount
+        self._db.execute("UPDATE image SET done = 1, sha256 = ? WHERE id = ?", (outcome.sha256, image))
+        if not new:
+            self.dropped["duplicate"] = self.dropped.get("duplicate", 0) + 1
+            return
+        label = self._labels[result.job.label]
+        self._writer.add(Sample(outcome.key, outcome.body, outcome.ext, label, dict(result.meta)))
+        self.kept += 1
+        self._samples_in_batch += 1
+        if self._writer.full:
+            self._commit()
+            self._seal()
+
+    def _commit(self) -> None:
+        if not self._db.in_transaction:
+            return
+        if self._samples_in_batch:
+            self._writer.sync()
+            self._commit_position(self._writer)
+        self._db.execute("COMMIT")
+        self._samples_in_batch = 0
+
+    def _seal(self) -> None:
+        """After a commit: the ledger knows all the part holds, so a kill on either side of the rename is the same."""
+        self._writer.seal()
+        self._db.execute("BEGIN")
+        self._commit_position(self._writer)
+        self._db.execute("COMMIT")
+        self._db.execute("BEGIN")
+
+    def _commit_position(self, writer: ShardWriter) -> None:
+        position = {"shard": writer.shard, "committed_bytes": writer.position, "shard_samples": writer.samples}
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(k, str(v)) for k, v in position.items()])
+
+    def _meta(self, key: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+
+_SCHEMA = (resources.files("crawler") / "ledger.sql").read_text(encoding="utf-8").strip().removesuffix(";")
+# the first product by number, so that a sample's provenance does not depend on which worker was first
+_LEASE = """
+SELECT image.id, image.url, product.url, product.label, product.category, product.listing_url, product.maker,
+       product.title
+FROM image JOIN product ON product.id = (SELECT min(id) FROM product WHERE product.image = image.id)
+WHERE image.done = 0 AND image.host = ? AND image.id > ? ORDER BY image.id LIMIT ?
+"""
+_COUNTED = ("explored", "products", "images", "images_done", "samples")
+_COUNTS = """
+SELECT (SELECT count(*) FROM category WHERE explored), (SELECT count(*) FROM product), (SELECT count(*) FROM image),
+       (SELECT count(*) FROM image WHERE done = 1), (SELECT count(*) FROM sample)
+"""
+
+
+def _resolve(future: asyncio.Future[Any], value: Any, error: Exception | None) -> None:
+    if future.done():  # the caller was cancelled
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)

@@ -1,0 +1,46 @@
+-- The crawl's frontier and ledger. What is in flight is not written: a process that ends forgets it, and so returns it.
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS category (
+    id INTEGER PRIMARY KEY,
+    url TEXT NOT NULL UNIQUE,
+    depth INTEGER NOT NULL,
+    path TEXT NOT NULL,                      -- JSON list of names from the start page down
+    label TEXT,                              -- NULL: explored, not listed
+    explored INTEGER NOT NULL DEFAULT 0,
+    next_page TEXT,                          -- address of the next result page; NULL: walked to the end
+    page INTEGER NOT NULL DEFAULT 1,
+    problem TEXT                             -- why it was not explored or not walked to the end
+);
+CREATE TABLE IF NOT EXISTS image (
+    id INTEGER PRIMARY KEY,
+    url TEXT NOT NULL UNIQUE,
+    host TEXT NOT NULL,
+    done INTEGER NOT NULL DEFAULT 0,
+    sha256 BLOB,                             -- NULL: refused
+    reason TEXT,
+    detail TEXT,
+    failed INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS image_pending ON image (host, id) WHERE done = 0;
+CREATE INDEX IF NOT EXISTS image_same ON image (sha256) WHERE sha256 IS NOT NULL;
+CREATE TABLE IF NOT EXISTS product (
+    id INTEGER PRIMARY KEY,
+    url TEXT NOT NULL UNIQUE,
+    label TEXT NOT NULL,
+    other_label TEXT,                        -- listed under a second label
+    image INTEGER REFERENCES image (id),
+    category INTEGER NOT NULL REFERENCES category (id),
+    listing_url TEXT NOT NULL,
+    maker TEXT NOT NULL,
+    title TEXT NOT NULL,
+    outcome TEXT,                            -- 'kept' or why not; NULL: not settled
+    detail TEXT
+);
+CREATE INDEX IF NOT EXISTS product_image ON product (image);
+CREATE TABLE IF NOT EXISTS sample (
+    key TEXT PRIMARY KEY,
+    image INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    dhash BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS host (host TEXT PRIMARY KEY, parked_until REAL NOT NULL) WITHOUT ROWID;

@@ -1,0 +1,126 @@
+"""The end of a crawl: every product gets its one outcome, from the whole of what was seen and so from no order of it.
+
+An image that stands for many products stands for none of them; one that stands under two labels tells nothing. The
+first of such images may be in a shard already, so shards are rewritten without them, before the set is indexed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crawler.report import DROPS_NAME
+from crawler.site import Site
+from shards import duplicates
+from shards.files import write_atomic
+from shards.shard_set import finish
+from shards.writer import rewrite_without, shard_name
+
+__all__ = ["outcomes", "settle"]
+
+_SAME = """
+CREATE TEMP TABLE same AS
+SELECT image.sha256 AS sha256, count(*) AS products,
+       min(product.label) <> max(product.label) OR max(product.other_label IS NOT NULL) AS torn
+FROM product JOIN image ON image.id = product.image
+WHERE image.sha256 IS NOT NULL GROUP BY image.sha256
+"""
+_FIRSTS = """
+CREATE TEMP TABLE firsts AS
+SELECT min(product.id) AS id FROM sample JOIN product ON product.image = sample.image GROUP BY sample.image
+"""
+_OUTCOMES = """
+UPDATE product SET (outcome, detail) = (
+    SELECT CASE WHEN image.sha256 IS NULL THEN image.reason
+                WHEN same.products >= :placeholder_at THEN 'placeholder'
+                WHEN same.torn THEN 'label-conflict'
+                WHEN product.id IN (SELECT id FROM firsts) THEN 'kept'
+                ELSE 'duplicate' END,
+           CASE WHEN image.sha256 IS NULL THEN image.detail
+                WHEN same.products >= :placeholder_at THEN 'one image for ' || same.products || ' products'
+                WHEN same.torn THEN coalesce('also listed as ' || product.other_label, 'its image also has another label')
+                WHEN product.id IN (SELECT id FROM firsts) THEN NULL
+                ELSE 'same bytes as ' || substr(lower(hex(image.sha256)), 1, 20) END
+    FROM image LEFT JOIN same ON same.sha256 = image.sha256 WHERE image.id = product.image
+) WHERE image IS NOT NULL
+"""
+_DOOMED = """
+SELECT sample.shard, sample.key
+FROM sample JOIN image ON image.id = sample.image JOIN same ON same.sha256 = image.sha256
+WHERE same.torn OR same.products >= :placeholder_at
+"""
+
+
+def settle(db: sqlite3.Connection, folder: Path, site: Site, labels: list[str], spent: dict[str, Any]) -> int:
+    """Settles a crawl whose shards are sealed: outcomes, rewritten shards, indexes, manifest and drop report.
+
+    Every step can be repeated. Runs in the frontier's thread, inside its transaction. Returns the number of groups.
+
+    Args:
+        spent: what the crawl cost, for the manifest's source.
+    """
+    limit = {"placeholder_at": site.drop.placeholder_at}
+    for table in ("same", "firsts"):
+        db.execute(f"DROP TABLE IF EXISTS temp.{table}")
+    db.execute(_SAME)
+    db.execute("CREATE INDEX temp.same_sha256 ON same (sha256)")
+    db.execute(_FIRSTS)
+    db.execute(_OUTCOMES, limit)
+    doomed: dict[int, list[str]] = {}
+    for shard, key in db.execute(_DOOMED, limit):
+        doomed.setdefault(shard, []).append(key)
+    for shard, keys in sorted(doomed.items()):
+        rewrite_without(folder / shard_name(shard), keys)
+    # only after the shards: a kill between the two finds the same samples doomed again
+    for keys in doomed.values():
+        db.executemany("DELETE FROM sample WHERE key = ?", [(key,) for key in keys])
+    groups = _groups(db)
+    source = {
+        "kind": "crawl",
+        "site": site.site.name,
+        "site_version": site.site.version,
+        "site_digest": site.digest,
+        "start": list(site.site.start),
+        "outcomes": outcomes(db),
+        **spent,
+    }
+    finish(folder, labels, source=source, groups=groups).close()
+    _write_drops(db, folder / DROPS_NAME)
+    return len(set(groups.values()))
+
+
+def outcomes(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """Settled products by outcome: {"kept": {"kept": n}, "dropped": {reason: n}, "failed": {reason: n}}."""
+    counted: dict[str, dict[str, int]] = {"kept": {}, "dropped": {}, "failed": {}}
+    query = (
+        "SELECT coalesce(image.failed, 0), outcome, count(*) FROM product LEFT JOIN image ON image.id = product.image"
+        " WHERE outcome IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 2"
+    )
+    for failed, outcome, count in db.execute(query):
+        counted["kept" if outcome == "kept" else "failed" if failed else "dropped"][outcome] = count
+    return counted
+
+
+def _groups(db: sqlite3.Connection) -> dict[str, int]:
+    """Group number by key; the same for the same samples in whatever order they came."""
+    rows = db.execute("SELECT key, dhash FROM sample ORDER BY key").fetchall()
+    if not rows:
+        return {}
+    hashes = np.frombuffer(b"".join(row[1] for row in rows), np.uint8).reshape(len(rows), -1)
+    return dict(zip((row[0] for row in rows), duplicates.groups(hashes).tolist(), strict=True))
+
+
+def _write_drops(db: sqlite3.Connection, path: Path) -> None:
+    query = (
+        "SELECT image.url, product.url, product.label, product.outcome, product.detail, product.title FROM product"
+        " LEFT JOIN image ON image.id = product.image WHERE product.outcome <> 'kept' ORDER BY product.url"
+    )
+    names = ("url", "product_url", "label", "reason", "detail", "title")
+    lines = (
+        json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False).encode() + b"\n" for row in db.execute(query)
+    )
+    write_atomic(path, lines)

@@ -1,0 +1,95 @@
+"""Is it a thumbnail? What arrived is looked at before it is believed: kind, dimensions, every pixel, fingerprints.
+
+Runs in worker threads: sha256 and the decoders release the GIL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+import simplejpeg
+from PIL import Image
+
+from crawler.crawl_errors import Refused
+from crawler.site import Drop
+from shards.dimensions import dimensions
+from shards.duplicates import dhash
+from shards.sample import EXTENSIONS, sniff
+
+__all__ = ["KEY_HEX_DIGITS", "Thumbnail", "examine"]
+
+KEY_HEX_DIGITS = 20  # 80 bits: among a billion images one clash in a million crawls
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A sound image: its bytes untouched, type by content, size in pixels, sha256 and dhash."""
+
+    body: bytes
+    ext: str
+    width: int
+    height: int
+    sha256: bytes
+    dhash: bytes
+
+    @property
+    def key(self) -> str:
+        """The sample's key: from the bytes alone, so that it depends on no order and no address."""
+        return self.sha256.hex()[:KEY_HEX_DIGITS]
+
+
+def examine(body: bytes, drop: Drop, content_type: str = "") -> Thumbnail:
+    """Looks at what an image address answered.
+
+    Args:
+        body: the whole answer.
+        drop: limits of the sides in pixels.
+        content_type: the header, as evidence; the content decides.
+
+    Raises:
+        Refused: "not-an-image", "format", "animated", "too-small", "dimensions" or "broken".
+    """
+    kind = sniff(body[:512])
+    if kind is None:
+        raise Refused("not-an-image", f"Content-Type {content_type or 'absent'}, {len(body)} bytes")
+    if kind not in EXTENSIONS:
+        raise Refused("format", f"{kind}; jpg, png and webp are taken")
+    size = dimensions(body)
+    if size is None:
+        raise Refused("broken", f"{kind} header without dimensions")
+    width, height = size
+    # before anything is decoded: a bomb is refused by its own header
+    if max(size) > drop.max_side:
+        raise Refused("dimensions", f"{width}x{height}, at most {drop.max_side} a side")
+    if min(size) < drop.min_side:
+        raise Refused("too-small", f"{width}x{height}, at least {drop.min_side} a side")
+    image = _decode(body, kind)
+    if image.size != size:
+        raise Refused("broken", f"header says {width}x{height}, decoded {image.width}x{image.height}")
+    return Thumbnail(body, kind, width, height, hashlib.sha256(body).digest(), dhash(image))
+
+
+def _decode(body: bytes, kind: str) -> Image.Image:
+    """Every pixel, as RGB. Raises Refused."""
+    if kind == "jpg":
+        try:
+            # a quarter of Pillow's time, and it says what libjpeg would only warn of
+            return Image.fromarray(simplejpeg.decode_jpeg(body, "RGB"))
+        except ValueError:
+            pass  # CMYK, or stray bytes between segments that every viewer passes over: Pillow decides
+    try:
+        with Image.open(io.BytesIO(body), formats=("JPEG", "PNG", "WEBP")) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1:
+                raise Refused("animated", f"{frames} frames")
+            image.load()
+            if image.mode in ("P", "LA", "PA", "RGBA"):
+                ground = Image.new("RGBA", image.size, "white")
+                return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+            return image.convert("RGB")
+    except Refused:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever their parsers raise; all of it means one thing
+        raise Refused("broken", f"{type(error).__name__}: {error}"[:200]) from None
