@@ -1,0 +1,256 @@
+"""Train, validation and test: stratified, seeded, to the sample, and no picture on two sides.
+
+Shops show one product in several colors and one photo for several products. Cut at random, some of the test set is in
+the training set; `split.json` says how much that would have been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.allot import allot, label_targets
+from shards.duplicates import DEFAULT_DISTANCE, HASH_BITS, groups, hash_image
+from shards.files import fsync_folder, write_atomic
+from shards.read import permutation
+from shards.sample import Sample
+from shards.shard_errors import TargetNotEmpty
+from shards.shard_set import ShardSet
+from shards.writer import MAX_SAMPLES, write_set
+
+__all__ = ["RECIPE_NAME", "Split", "SplitProgress", "hashes_of", "leaks", "open_split", "split"]
+
+RECIPE_NAME = "split.json"
+PARTS = ("train", "val", "test")
+_HASH_BYTES = HASH_BITS // 8
+
+
+@dataclass(frozen=True, slots=True)
+class SplitProgress:
+    """How far a split is.
+
+    Args:
+        stage: "hash", "group" or "write".
+        done, total: samples.
+    """
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A split on disk: its parts by name, opened, and what split.json says."""
+
+    folder: Path
+    parts: dict[str, ShardSet]
+    recipe: dict[str, Any]
+
+
+def split(
+    source: ShardSet | Path,
+    out: Path,
+    *,
+    counts: Sequence[int] | None = None,
+    fractions: Sequence[float] | None = None,
+    label_counts: Mapping[str, Sequence[int]] | None = None,
+    names: Sequence[str] = PARTS,
+    seed: int = 0,
+    distance: int = DEFAULT_DISTANCE,
+    shard_samples: int = MAX_SAMPLES,
+    on_progress: Callable[[SplitProgress], None] | None = None,
+) -> Split:
+    """Writes out/<name>, a shard set a part, and out/split.json; the same arguments give the same bytes.
+
+    Every part has exactly the number of samples asked for, of every label. Near-duplicates (`shards.duplicates.groups`)
+    stay together, whatever their labels; samples get their group's number as "group" in their JSON. Samples are
+    shuffled over each part. Memory does not grow with the images: they are copied one by one from the mapped tars.
+
+    Args:
+        source: an opened set, or its folder.
+        out: absent or an empty folder; it appears whole or not at all.
+        counts: samples a part, such as (4500, 1500, 2000), shared among the labels in proportion.
+        fractions: of the set a part, such as (0.6, 0.2, 0.2).
+        label_counts: samples a part for each label, such as {"guitar": (3880, 1311, 1733), "bass": (620, 189, 267)}.
+        names: of the parts.
+        seed: decides who goes where, and the order.
+        distance: the largest number of differing bits of near-duplicates; 0: only equal hashes.
+        shard_samples: samples a shard.
+
+    Raises:
+        ConfigError: the numbers do not fit the set; names the label, the part and what there is.
+        TargetNotEmpty: `out` holds something.
+    """
+    if isinstance(source, Path):
+        with ShardSet.open(source) as opened:
+            return split(
+                opened,
+                out,
+                counts=counts,
+                fractions=fractions,
+                label_counts=label_counts,
+                names=names,
+                seed=seed,
+                distance=distance,
+                shard_samples=shard_samples,
+                on_progress=on_progress,
+            )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TargetNotEmpty(out)
+    report = on_progress or (lambda progress: None)
+    label_ids, total = source.label_ids, len(source)
+    available = np.bincount(label_ids, minlength=len(source.labels))
+    targets = label_targets(
+        available, source.labels, names, counts=counts, fractions=fractions, label_counts=label_counts
+    )
+    hashes, unreadable = hashes_of(source, lambda done: report(SplitProgress("hash", done, total)))
+    group_ids = groups(hashes, distance)
+    report(SplitProgress("group", total, total))
+    part = allot(label_ids, group_ids, targets, source.labels, names, seed)
+    order = permutation(total, seed, 1)
+    recipe = {
+        "recipe": {
+            "counts": list(counts) if counts is not None else None,
+            "fractions": list(fractions) if fractions is not None else None,
+            "label_counts": {label: list(row) for label, row in label_counts.items()} if label_counts else None,
+            "names": list(names),
+            "seed": seed,
+            "distance": distance,
+            "hash_bits": HASH_BITS,
+        },
+        "source": {"digest": source.digest, "samples": total, "counts": source.counts},
+        "groups": _describe(group_ids, label_ids),
+        "unreadable": unreadable,
+        "left_out": _by_label(label_ids[part < 0], source.labels),
+        "naive": {
+            "leaked": leaks(_naive(label_ids, targets, seed), group_ids, names),
+            "meaning": "samples of each part with a near-duplicate in another part, were the parts cut without groups",
+        },
+    }
+    beside = out.with_name(f".{out.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)  # what a killed attempt left
+    beside.mkdir(parents=True)
+    written = 0
+
+    def samples(chosen: NDArray[np.int64]) -> Iterator[Sample]:
+        nonlocal written
+        for i in chosen.tolist():
+            sample = source.sample(i)
+            yield replace(sample, meta=sample.meta | {"group": int(group_ids[i])})
+            written += 1
+            if not written % 256:
+                report(SplitProgress("write", written, int((part >= 0).sum())))
+
+    try:
+        described = {}
+        for number, name in enumerate(names):
+            chosen = order[part[order] == number]
+            origin = {"kind": "split", "of": source.digest, "part": name, "seed": seed}
+            with write_set(
+                beside / name,
+                samples(chosen),
+                source.labels,
+                source=origin,
+                split=name,
+                shard_samples=shard_samples,
+            ) as made:
+                described[name] = {"samples": len(made), "counts": made.counts, "digest": made.digest}
+        recipe["parts"] = described
+        text = json.dumps(recipe, ensure_ascii=False, indent=1)
+        write_atomic(beside / RECIPE_NAME, [text.encode(), b"\n"])
+        beside.rename(out)
+        fsync_folder(out.parent)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return open_split(out)
+
+
+def open_split(folder: Path) -> Split:
+    """Opens what `split` wrote.
+
+    Raises:
+        FileNotFoundError: there is no split.json.
+        ShardError: a part cannot be opened.
+    """
+    recipe = json.loads((folder / RECIPE_NAME).read_bytes())
+    return Split(folder, {name: ShardSet.open(folder / name) for name in recipe["recipe"]["names"]}, recipe)
+
+
+def hashes_of(
+    source: ShardSet, on_progress: Callable[[int], None] | None = None
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """The dhash of every image, computed from its bytes, uint8 (N, HASH_BITS / 8), and where unreadable images lie.
+
+    An unreadable image gets a hash of its bytes: equal ones stay together.
+    """
+    hashes = np.empty((len(source), _HASH_BYTES), np.uint8)
+    unreadable: list[int] = []
+
+    def one(i: int) -> None:
+        data = bytes(source.image(i))
+        try:
+            found = hash_image(data)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            unreadable.append(i)
+            found = hashlib.sha512(data).digest()[:_HASH_BYTES]
+        hashes[i] = np.frombuffer(found, np.uint8)
+
+    with ThreadPoolExecutor() as pool:  # Pillow decodes without the GIL
+        for done, _ in enumerate(pool.map(one, range(len(source)), chunksize=64), 1):
+            if on_progress and not done % 256:
+                on_progress(done)
+    return hashes, [str(source.where(i)) for i in sorted(unreadable)]
+
+
+def leaks(part: NDArray[np.int64], group_ids: NDArray[np.int64], names: Sequence[str]) -> dict[str, int]:
+    """For each part the number of its samples that have a group-mate in another part.
+
+    Args:
+        part: part number of each sample, int64 (N,); -1: in none.
+        group_ids: int64 (N,).
+    """
+    inside = part >= 0
+    first = np.full(int(group_ids.max(initial=-1)) + 1, len(names), np.int64)
+    last = np.full_like(first, -1)
+    np.minimum.at(first, group_ids[inside], part[inside])
+    np.maximum.at(last, group_ids[inside], part[inside])
+    torn = inside & (first < last)[group_ids] if len(first) else inside
+    return {name: int((torn & (part == number)).sum()) for number, name in enumerate(names)}
+
+
+def _naive(label_ids: NDArray[np.int64], targets: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """The parts as a stratified shuffle without groups would cut them."""
+    part = np.full(len(label_ids), -1, np.int64)
+    order = permutation(len(label_ids), seed, 2)
+    for label, row in enumerate(targets):
+        mine = order[label_ids[order] == label][: int(row.sum())]
+        part[mine] = np.repeat(np.arange(len(row)), row)
+    return part
+
+
+def _describe(group_ids: NDArray[np.int64], label_ids: NDArray[np.int64]) -> dict[str, int]:
+    sizes = np.bincount(group_ids)
+    pairs = np.unique(np.column_stack([group_ids, label_ids]), axis=0)
+    return {
+        "groups": len(sizes),
+        "of_several": int((sizes > 1).sum()),
+        "samples_in_them": int(sizes[sizes > 1].sum()),
+        "largest": int(sizes.max(initial=0)),
+        "of_several_labels": int((np.bincount(pairs[:, 0]) > 1).sum()) if len(pairs) else 0,
+    }
+
+
+def _by_label(label_ids: NDArray[np.int64], labels: Sequence[str]) -> dict[str, int]:
+    return dict(zip(labels, np.bincount(label_ids, minlength=len(labels)).tolist(), strict=True))
