@@ -27,7 +27,9 @@ class Thing:
     draw: Callable[[Pen], None]
 
 
-def _amplifier(left: float, top: float, width: float, height: float, rng: np.random.Generator, head: bool = False) -> Thing:
+def _amplifier(
+    left: float, top: float, width: float, height: float, rng: np.random.Generator, head: bool = False
+) -> Thing:
     """A combo, or a head on its cabinet: tolex, grille cloth, a panel with knobs, a handle."""
     tolex = _GREYS[rng.integers(4)] if rng.random() < 0.8 else (196, 176, 130)
     cloth: Colour = ((48, 48, 50), (120, 110, 92), (176, 170, 156), (70, 60, 48))[rng.integers(4)]
@@ -45,7 +47,13 @@ def _amplifier(left: float, top: float, width: float, height: float, rng: np.ran
             pen.lines(np.array((((left + rim, y), (right - rim, y)),)), 0.05, (*shaded(cloth, 0.8)[:3], 120))
         radius = min(width, bottom - split) * 0.36
         for x in (0.28, 0.72) if head else (0.5,):
-            pen.ring(left + width * x, (split + bottom) / 2, radius * (0.62 if head else 1), width * 0.02, (*shaded(cloth, 0.65)[:3], 110))
+            pen.ring(
+                left + width * x,
+                (split + bottom) / 2,
+                radius * (0.62 if head else 1),
+                width * 0.02,
+                (*shaded(cloth, 0.65)[:3], 110),
+            )
         low = top + height * (0.13 if head else 0.06)
         pen.box(left + rim, low, right - rim, split - rim * 0.5, panel)
         ink = (24, 24, 26) if sum(panel[:3]) > 300 else (214, 210, 200)
@@ -66,7 +74,14 @@ def _bag(x: float, top: float, height: float, rng: np.random.Generator) -> Thing
     """A gig bag: the instrument's shape in nylon, with a pocket, a zip and straps."""
     cloth = _GREYS[rng.integers(4)]
     w = height * rng.uniform(0.16, 0.19)
-    half = ((0, 0), (w * 0.45, 0.01 * height), (w * 0.55, 0.1 * height), (w * 0.5, 0.35 * height), (w * 0.75, 0.48 * height), (w * 0.85, 0.6 * height))
+    half = (
+        (0, 0),
+        (w * 0.45, 0.01 * height),
+        (w * 0.55, 0.1 * height),
+        (w * 0.5, 0.35 * height),
+        (w * 0.75, 0.48 * height),
+        (w * 0.85, 0.6 * height),
+    )
     half = (*half, (w * 0.95, 0.75 * height), (w, 0.88 * height), (w * 0.8, 0.98 * height), (0, height))
     points = spline([*half, *((-px, py) for px, py in reversed(half[1:-1]))]) + (x, top)
     inner = (points - (x, top + height / 2)) * (0.86, 0.955) + (x, top + height / 2)
@@ -74,8 +89,13 @@ def _bag(x: float, top: float, height: float, rng: np.random.Generator) -> Thing
     def draw(pen: Pen) -> None:
         pen.polygon(points, cloth)
         pen.polygon(inner, shaded(cloth, 1.25))
-        pen.polygon(rounded(box(x - w * 0.62, top + height * 0.6, x + w * 0.62, top + height * 0.92), 3, 0.12), shaded(cloth, 0.9))
-        pen.path(np.array(((x - w * 0.55, top + height * 0.64), (x + w * 0.55, top + height * 0.64))), 0.18, (120, 120, 122))
+        pen.polygon(
+            rounded(box(x - w * 0.62, top + height * 0.6, x + w * 0.62, top + height * 0.92), 3, 0.12),
+            shaded(cloth, 0.9),
+        )
+        pen.path(
+            np.array(((x - w * 0.55, top + height * 0.64), (x + w * 0.55, top + height * 0.64))), 0.18, (120, 120, 122)
+        )
         pen.bar(x, top + height * 0.46, w * 0.12, height * 0.12, shaded(cloth, 0.6), 0, 0.2)
         pen.bar(x + w * 0.1, top + height * 0.76, w * 0.5, height * 0.03, (190, 188, 184, 190))
 
@@ -172,7 +192,11 @@ def _drum_kit(spec: Spec, rng: np.random.Generator) -> Thing:
 
     def draw(pen: Pen) -> None:
         steel = (150, 152, 156)
-        pen.lines(np.array((((-13.0, -15.5), (-12.0, 11.0)), ((13.0, -17.0), (12.0, 11.0)), ((-16.0, -5.0), (-15.0, 11.0)))), 0.45, steel)
+        pen.lines(
+            np.array((((-13.0, -15.5), (-12.0, 11.0)), ((13.0, -17.0), (12.0, 11.0)), ((-16.0, -5.0), (-15.0, 11.0)))),
+            0.45,
+            steel,
+        )
         for x in (-12.0, 12.0, -15.0):
             pen.lines(np.array((((x, 6.0), (x - 3.0, 11.4)), ((x, 6.0), (x + 3.0, 11.4)))), 0.4, steel)
         _cymbal(pen, -16, -5, 4.4, 0.02)
@@ -195,7 +219,11 @@ def _drum_kit(spec: Spec, rng: np.random.Generator) -> Thing:
 def _snare(spec: Spec, rng: np.random.Generator) -> Thing:
     """One drum."""
     colour, height = FINISHES[spec.finish].colours[0], float(rng.uniform(4.5, 7.5))
-    return Thing(box(-7.4, -2.6, 7.4, height + 2.6), [box(-6.6, height - 1, 6.6, height + 2.2)], lambda pen: _drum(pen, 0, 0, 7, height, colour))
+    return Thing(
+        box(-7.4, -2.6, 7.4, height + 2.6),
+        [box(-6.6, height - 1, 6.6, height + 2.2)],
+        lambda pen: _drum(pen, 0, 0, 7, height, colour),
+    )
 
 
 EXTRAS: dict[str, Callable[[Spec, np.random.Generator], Thing]] = {
@@ -232,8 +260,28 @@ def _stand(end: float, height: float) -> Thing:
     black: Colour = (26, 26, 28)
 
     def draw(pen: Pen) -> None:
-        pen.lines(np.array((((0.0, end - height * 0.66), (0.0, end)), ((0.0, end - 2.0), (-7.5, foot)), ((0.0, end - 2.0), (7.5, foot)))), 0.6, black)
-        pen.lines(np.array((((-3.4, end - 0.4), (3.4, end - 0.4)), ((-3.4, end - 1.2), (-3.4, end)), ((3.4, end - 1.2), (3.4, end)))), 0.7, black)
+        pen.lines(
+            np.array(
+                (
+                    ((0.0, end - height * 0.66), (0.0, end)),
+                    ((0.0, end - 2.0), (-7.5, foot)),
+                    ((0.0, end - 2.0), (7.5, foot)),
+                )
+            ),
+            0.6,
+            black,
+        )
+        pen.lines(
+            np.array(
+                (
+                    ((-3.4, end - 0.4), (3.4, end - 0.4)),
+                    ((-3.4, end - 1.2), (-3.4, end)),
+                    ((3.4, end - 1.2), (3.4, end)),
+                )
+            ),
+            0.7,
+            black,
+        )
         pen.discs([(-7.5, foot), (7.5, foot)], 0.55, black)
 
     bounds = np.array(((-8.0, foot + 0.5), (8.0, foot + 0.5)))

@@ -34,7 +34,9 @@ def spline(points: Sequence[Sequence[float]]) -> Points:
     before = np.where(corner[:, None], knots, np.roll(knots, 1, axis=0))
     beyond = np.where(np.roll(corner, -1)[:, None], after, np.roll(knots, -2, axis=0))
     p0, p1, p2, p3 = (points_[:, None, :] for points_ in (before, knots, after, beyond))
-    curve = 0.5 * (2 * p1 + (p2 - p0) * _T + (2 * p0 - 5 * p1 + 4 * p2 - p3) * _T**2 + (3 * (p1 - p2) + p3 - p0) * _T**3)
+    curve = 0.5 * (
+        2 * p1 + (p2 - p0) * _T + (2 * p0 - 5 * p1 + 4 * p2 - p3) * _T**2 + (3 * (p1 - p2) + p3 - p0) * _T**3
+    )
     return np.asarray(curve.reshape(-1, 2))
 
 
@@ -85,14 +87,18 @@ class Pose:
         """The same pose on a canvas `factor` times as large."""
         return Pose(self.matrix * factor, self.origin * factor)
 
-    def inverse(self, xs: NDArray[np.float32], ys: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def inverse(
+        self, xs: NDArray[np.float32], ys: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Pixel coordinates to inches."""
         (a, b), (c, d) = np.linalg.inv(self.matrix)
         xs, ys = xs - np.float32(self.origin[0]), ys - np.float32(self.origin[1])
         return np.float32(a) * xs + np.float32(b) * ys, np.float32(c) * xs + np.float32(d) * ys
 
     @staticmethod
-    def fitted(bounds: Points, turn_deg: float, stretch: tuple[float, float], frame: tuple[float, float, float, float]) -> Pose:
+    def fitted(
+        bounds: Points, turn_deg: float, stretch: tuple[float, float], frame: tuple[float, float, float, float]
+    ) -> Pose:
         """Turn clockwise by `turn_deg`, stretch x and y (a negative stretch mirrors), then fit `bounds` into `frame`.
 
         Args:

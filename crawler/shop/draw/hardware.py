@@ -8,7 +8,18 @@ from crawler.shop.draw.geometry import Points, spline
 from crawler.shop.draw.neck import Neck
 from crawler.shop.draw.pen import Colour, Pen, shaded
 
-__all__ = ["BLACK", "CHROME", "GOLD", "acoustic_bridge", "bass_bridge", "f_holes", "knobs", "pickups", "soundhole", "tailpiece"]
+__all__ = [
+    "BLACK",
+    "CHROME",
+    "GOLD",
+    "acoustic_bridge",
+    "bass_bridge",
+    "f_holes",
+    "knobs",
+    "pickups",
+    "soundhole",
+    "tailpiece",
+]
 
 CHROME, GOLD, BLACK = (196, 198, 202), (204, 166, 88), (34, 34, 36)
 _HUMBUCKER, _SINGLE, _P90 = "humbucker", "single", "p90"
@@ -21,7 +32,14 @@ _F_HOLE = spline((
 
 def _pickup(pen: Pen, kind: str, y: float, neck: Neck, metal: Colour, plastic: Colour, turn: float = 0.0) -> None:
     width = neck.half_width(y) * 2
-    wide = {_HUMBUCKER: width * 0.98 + 0.4, _SINGLE: width + 0.85, _P90: width + 0.9, "soap": width + 1.0, "bar": width + 1.05, "mm": width + 0.95}[kind]
+    wide = {
+        _HUMBUCKER: width * 0.98 + 0.4,
+        _SINGLE: width + 0.85,
+        _P90: width + 0.9,
+        "soap": width + 1.0,
+        "bar": width + 1.05,
+        "mm": width + 0.95,
+    }[kind]
     tall = {_HUMBUCKER: 1.5, _SINGLE: 0.82, _P90: 1.4, "soap": 1.45, "bar": 0.78, "mm": 1.95}[kind]
     pen.bar(0.1, y + 0.1, wide, tall, (0, 0, 0, 80), turn, 0.1)
     if kind == _HUMBUCKER:
@@ -38,7 +56,9 @@ def _pickup(pen: Pen, kind: str, y: float, neck: Neck, metal: Colour, plastic: C
     pole = shaded(metal, 0.6) if kind == _HUMBUCKER else (120, 120, 120) if dark else (190, 190, 188)
     for row in rows:
         offsets = (-0.09, 0.09) if kind == "bar" else (0.0,)
-        centres = [tuple((np.array((x + offset, row)) @ turned + (0, y)).tolist()) for x, _ in poles for offset in offsets]
+        centres = [
+            tuple((np.array((x + offset, row)) @ turned + (0, y)).tolist()) for x, _ in poles for offset in offsets
+        ]
         pen.discs(centres, 0.14 if kind == "mm" else 0.09, pole)
 
 
@@ -70,7 +90,15 @@ def pickups(pen: Pen, style: str, neck: Neck, metal: Colour, plastic: Colour, rn
                 _pickup(pen, _P90, y, neck, metal, plastic)
             return
         last = _HUMBUCKER if roll < 0.28 or style == "superstrat" else _SINGLE
-        _pickup(pen, last, back + (0.1 if last == _SINGLE else -0.3), neck, covered, plastic, -0.17 if last == _SINGLE else 0)
+        _pickup(
+            pen,
+            last,
+            back + (0.1 if last == _SINGLE else -0.3),
+            neck,
+            covered,
+            plastic,
+            -0.17 if last == _SINGLE else 0,
+        )
         _pickup(pen, _SINGLE, (front + back) / 2 - 0.1, neck, metal, plastic)
         _pickup(pen, _SINGLE, front - 0.2, neck, metal, plastic)
     elif style == "t":
@@ -122,7 +150,9 @@ def tailpiece(pen: Pen, style: str, neck: Neck, metal: Colour, rng: np.random.Ge
     """A guitar's bridge; returns the y at which the strings end. `end_y` is the body's end, for a trapeze."""
     reach = neck.spread_in / 2
     roll = rng.random()
-    if style in ("single-cut", "twin-horn", "junior", "semi-hollow", "archtop") or (style in ("v", "angular") and roll < 0.6):
+    if style in ("single-cut", "twin-horn", "junior", "semi-hollow", "archtop") or (
+        style in ("v", "angular") and roll < 0.6
+    ):
         pen.bar(0.08, 0.1, reach * 2 + 1.1, 0.5, (0, 0, 0, 90), 0, 0.15)
         pen.bar(0, 0, reach * 2 + 1.05, 0.42, metal, 0.04, 0.15)
         pen.bar(0, 0, reach * 2 + 0.3, 0.2, shaded(metal, 0.6), 0.04)
@@ -203,7 +233,20 @@ def acoustic_bridge(pen: Pen, neck: Neck, wood: Colour, classical: bool, pins: C
         pen.bar(0, 0.0, reach * 2 + 0.8, 0.13, (244, 240, 228))
         return 0.6
     half = reach + 2.0
-    belly = spline(((-half, -0.2), (-half + 0.4, -0.5), (0, -0.5), (half - 0.4, -0.5), (half, -0.2), (half, 0.45), (reach, 0.7), (0, 1.05), (-reach, 0.7), (-half, 0.45)))
+    belly = spline(
+        (
+            (-half, -0.2),
+            (-half + 0.4, -0.5),
+            (0, -0.5),
+            (half - 0.4, -0.5),
+            (half, -0.2),
+            (half, 0.45),
+            (reach, 0.7),
+            (0, 1.05),
+            (-reach, 0.7),
+            (-half, 0.45),
+        )
+    )
     pen.polygon(belly + (0.1, 0.12), (0, 0, 0, 70))
     pen.polygon(belly, wood)
     pen.bar(0, 0, reach * 2 + 0.7, 0.15, (244, 240, 228), 0.04)
@@ -238,15 +281,27 @@ def f_holes(pen: Pen, body: Points, neck: Neck, both: bool) -> None:
         pen.polygon(hole * (side, 1) + (side * x, 0.4), (22, 15, 12))
 
 
-def knobs(pen: Pen, body: Points, style: str, metal: Colour, plastic: Colour, rng: np.random.Generator, plate: bool) -> None:
+def knobs(
+    pen: Pen, body: Points, style: str, metal: Colour, plastic: Colour, rng: np.random.Generator, plate: bool
+) -> None:
     """Volume and tone on the treble side, a selector, a jack; their number and place by style."""
     right, end = float(body[:, 0].max()), float(body[:, 1].max())
     radius = float(rng.uniform(0.3, 0.42))
     if style in ("single-cut", "semi-hollow", "archtop", "junior", "twin-horn", "semi-hollow-bass"):
-        at = [(right * 0.5, end * 0.28), (right * 0.78, end * 0.42), (right * 0.42, end * 0.62), (right * 0.66, end * 0.72)]
+        at = [
+            (right * 0.5, end * 0.28),
+            (right * 0.78, end * 0.42),
+            (right * 0.42, end * 0.62),
+            (right * 0.66, end * 0.72),
+        ]
         if style in ("junior",):
             at = at[1:3]
-        pen.disc(-3.6 if style == "single-cut" else right * 0.62, -7.6 if style == "single-cut" else end * 0.1, 0.32, (214, 196, 150))
+        pen.disc(
+            -3.6 if style == "single-cut" else right * 0.62,
+            -7.6 if style == "single-cut" else end * 0.1,
+            0.32,
+            (214, 196, 150),
+        )
     elif style in ("t", "j-bass"):
         y0 = -2.0 if style == "t" else -4.0
         pen.bar(right * 0.63, y0 + 2.4, 1.15, 6.0 if style == "t" else 5.4, metal, -0.12 if style == "t" else -0.3, 0.4)

@@ -57,14 +57,25 @@ class Head:
             edge = x + side * self.inset
             at = edge + side * self.tuners.reach
             pen.bar((x + at) / 2, y + nut_y, abs(at - x), 0.14, shaded(metal, 0.75))
-            pen.bar(at, y + nut_y, self.tuners.wide, self.tuners.tall, shaded(button, 0.82), edge=self.tuners.tall * 0.25)
-            pen.bar(at, y + nut_y - 0.04, self.tuners.wide * 0.7, self.tuners.tall * 0.6, button, edge=self.tuners.tall * 0.15)
+            pen.bar(
+                at, y + nut_y, self.tuners.wide, self.tuners.tall, shaded(button, 0.82), edge=self.tuners.tall * 0.25
+            )
+            pen.bar(
+                at,
+                y + nut_y - 0.04,
+                self.tuners.wide * 0.7,
+                self.tuners.tall * 0.6,
+                button,
+                edge=self.tuners.tall * 0.15,
+            )
 
     def draw_posts(self, pen: Pen, nut_y: float, metal: Colour) -> None:
         """Bushings and posts, or rollers across the slots."""
         if self.slots:
             for left, top, right, bottom in self.slots:
-                pen.bar((left + right) / 2, (top + bottom) / 2 + nut_y, right - left, bottom - top, (26, 20, 18), edge=0.18)
+                pen.bar(
+                    (left + right) / 2, (top + bottom) / 2 + nut_y, right - left, bottom - top, (26, 20, 18), edge=0.18
+                )
             for x, y in self.posts:
                 pen.bar(x, y + nut_y, 0.55, 0.17, (226, 220, 200))
             return
@@ -131,7 +142,13 @@ def two_sided(left: int, right: int, nut_in: float, bass: bool, shape: str, tune
     last = first - step * (rows - 1)
     half, inset = nut_in / 2, 0.6 if bass else 0.48
     k = 1.3 if bass else 1.0
-    spread = {"book": (0.38, 0.72), "square": (0.5, 0.52), "taper": (0.55, 0.1), "crown": (0.42, 0.5), "round": (0.5, 0.6)}[shape]
+    spread = {
+        "book": (0.38, 0.72),
+        "square": (0.5, 0.52),
+        "taper": (0.55, 0.1),
+        "crown": (0.42, 0.5),
+        "round": (0.5, 0.6),
+    }[shape]
     low, high = half + spread[0] * k, half + spread[1] * k
     top = last - 1.25 * k
     crest: dict[str, list[tuple[float, ...]]] = {
@@ -209,11 +226,17 @@ def head_for(style: str, strings: int, nut_in: float, rng: np.random.Generator) 
 def _bass_head(style: str, strings: int, nut_in: float, roll: float, rng: np.random.Generator) -> Head:
     pair = (strings // 2 + strings % 2, strings // 2)
     if style in ("p-bass", "j-bass") and roll < 0.93:
-        return inline(strings, nut_in, True, "scroll" if roll < 0.7 else "slim", 1 if strings == 5 and roll < 0.3 else 0)
+        return inline(
+            strings, nut_in, True, "scroll" if roll < 0.7 else "slim", 1 if strings == 5 and roll < 0.3 else 0
+        )
     if style == "mm-bass":  # three or four on the bass side, one across
         return inline(strings, nut_in, True, "slim", 1)
     if style == "short-bass" and roll < 0.4:
         return inline(strings, nut_in, True, "slim")
     small = SMALL_BASS_TUNERS if strings > 4 or rng.random() < 0.45 else BASS_TUNERS
-    shapes = ("taper", "crown", "square", "round") if style not in ("violin-bass", "semi-hollow-bass") else ("book", "crown", "round")
+    shapes = (
+        ("taper", "crown", "square", "round")
+        if style not in ("violin-bass", "semi-hollow-bass")
+        else ("book", "crown", "round")
+    )
     return two_sided(*pair, nut_in, True, shapes[rng.integers(len(shapes))], small)

@@ -64,20 +64,21 @@ class Instrument:
         if self.guard is None:
             return
         points, plastic = self.guard
-        colour, shell = PLASTICS[plastic]
-        inner = mask.point(lambda value: value)
-        lies = coverage([pose(points)], photo.size)
-        alpha = np.asarray(ImageChops.multiply(inner, lies), np.float32) / 255
-        alpha = alpha * np.clip(blurred(mask, 0.3 * pose.pixels_per_inch) * 4 - 2.4, 0, 1)
-        shadow = blurred(lies, 0.18 * pose.pixels_per_inch) * blurred(mask, 0.5) * np.float32(0.28)
-        photo.darken(np.clip(shadow - alpha * 0.2, 0, 1))
-        ys, xs = np.mgrid[0 : photo.size, 0 : photo.size].astype(np.float32)
-        x_in, y_in = pose.inverse(xs, ys)
-        paint = np.broadcast_to(np.asarray(colour, np.float32), (photo.size, photo.size, 3)).copy()
-        if shell:
-            paint *= (1 + 0.35 * sample("tortoise", x_in * 1.3, y_in * 1.3, (self.seed % 512, self.seed % 509)))[..., None]
-        paint *= (1 - 0.07 * (x_in * light.x + y_in * light.y) / 8)[..., None]
-        photo.blend(alpha, np.clip(paint, 0, 255))
+        colour, cloud = PLASTICS[plastic]
+        whole = coverage([pose(points)], photo.size)
+        bounds = whole.getbbox()
+        if bounds is None:
+            return
+        lies, window, x_in, y_in = photo.cropped(whole, bounds, pose)
+        body = mask.crop((window[1].start, window[0].start, window[1].stop, window[0].stop))
+        inch = pose.pixels_per_inch
+        inside = np.clip(blurred(body, 0.3 * inch) * 4 - 2.4, 0, 1)  # a guard ends a little within the rim
+        alpha = np.asarray(ImageChops.multiply(body, lies), np.float32) * np.float32(1 / 255) * inside
+        photo.pixels[window] *= (1 - blurred(lies, 0.18 * inch) * inside * np.float32(0.28))[..., None]
+        tone = 1 - 0.07 * (x_in * light.x + y_in * light.y) / 8
+        if cloud:
+            tone *= 1 + cloud * sample("tortoise", x_in * 1.3, y_in * 1.3, (self.seed % 512, self.seed % 509))
+        photo.blend(alpha, np.clip(np.multiply.outer(tone, np.asarray(colour, np.float32)), 0, 255), window)
 
     def draw(self, canvas: Image.Image, pose: Pose) -> None:
         """Everything but the body, on the fine canvas."""
@@ -89,7 +90,14 @@ class Instrument:
         if acoustic:
             base = self.finish.colours[0]
             radius = 1.68 if self.top == "classical" else 1.85 if spec.style == "parlor" else 2.0
-            hardware.soundhole(pen, neck, radius * rng.uniform(0.96, 1.04), None if rng.random() < 0.6 else self.body, base, self.top == "classical")
+            hardware.soundhole(
+                pen,
+                neck,
+                radius * rng.uniform(0.96, 1.04),
+                None if rng.random() < 0.6 else self.body,
+                base,
+                self.top == "classical",
+            )
         elif self.top == "hollow" and spec.style != "violin-bass":
             hardware.f_holes(pen, self.body, neck, rng.random() < 0.9)
         self.head.draw_behind(pen, nut_y, self.metal, self.button)
@@ -97,7 +105,9 @@ class Instrument:
         self._head(pen, nut_y)
         if acoustic:
             wood = neck.board if sum(neck.board[:3]) < 250 else (60, 40, 32)
-            strings_end = hardware.acoustic_bridge(pen, neck, wood, self.top == "classical", (240, 236, 224) if rng.random() < 0.6 else (24, 22, 22))
+            strings_end = hardware.acoustic_bridge(
+                pen, neck, wood, self.top == "classical", (240, 236, 224) if rng.random() < 0.6 else (24, 22, 22)
+            )
         else:
             hardware.pickups(pen, spec.style, neck, self.metal, self.plastic, rng)
             place = hardware.bass_bridge if neck.bass else hardware.tailpiece
@@ -105,7 +115,9 @@ class Instrument:
         neck.draw_strings(pen, self.head.posts, strings_end)
         if not acoustic:
             hardware.knobs(pen, self.body, spec.style, self.metal, self.plastic, rng, rng.random() < 0.4)
-        pen.disc(0, end_y - 0.05, 0.26, shaded(self.metal, 0.8))
+        if spec.style not in ("v", "angular", "headless"):
+            foot = self.body[np.abs(self.body[:, 0]).argsort()[:12]]
+            pen.disc(0, float(foot[:, 1].max()) - 0.05, 0.2, shaded(self.metal, 0.8))
 
     def _head(self, pen: Pen, nut_y: float) -> None:
         face: Colour = self.neck.wood

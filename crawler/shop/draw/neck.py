@@ -133,9 +133,20 @@ def neck_for(style: str, strings: int, scale_in: float, rng: np.random.Generator
         frets = 22
     roll = rng.random()
     board = _ROSEWOOD if roll < 0.55 else _EBONY if roll < 0.75 else _MAPLE
-    if board is _MAPLE and style not in ("st", "t", "superstrat", "headless", "p-bass", "j-bass", "mm-bass", "modern-bass"):
+    if board is _MAPLE and style not in (
+        "st",
+        "t",
+        "superstrat",
+        "headless",
+        "p-bass",
+        "j-bass",
+        "mm-bass",
+        "modern-bass",
+    ):
         board = _ROSEWOOD
-    light_wood = rng.random() < (0.3 if style in ("single-cut", "semi-hollow", "twin-horn", "classical", "dreadnought") else 0.75)
+    light_wood = rng.random() < (
+        0.3 if style in ("single-cut", "semi-hollow", "twin-horn", "classical", "dreadnought") else 0.75
+    )
     wood = _MAPLE if light_wood or board is _MAPLE else (116, 66, 42)
     inlay = "none" if classical else str(rng.choice(("dot", "block", "trapezoid", "none"), p=(0.76, 0.09, 0.09, 0.06)))
     if style in ("single-cut", "semi-hollow", "archtop") and rng.random() < 0.5:

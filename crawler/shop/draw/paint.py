@@ -20,7 +20,7 @@ __all__ = ["SUPER", "Light", "Photo", "blurred", "coverage"]
 Field = NDArray[np.float32]
 Colour = Sequence[float]
 
-SUPER = 4  # sub-pixels a side: frets and strings are thinner than a pixel
+SUPER = 3  # sub-pixels a side: frets and strings are thinner than a pixel
 
 
 def coverage(polygons: Sequence[Points], size: int) -> Image.Image:
@@ -33,8 +33,11 @@ def coverage(polygons: Sequence[Points], size: int) -> Image.Image:
 
 
 def blurred(mask: Image.Image, radius_px: float) -> Field:
-    """The mask as 0..1, softened by about a Gaussian of `radius_px` (two box blurs: a quarter of the cost)."""
-    return np.asarray(mask.filter(ImageFilter.BoxBlur(radius_px)).filter(ImageFilter.BoxBlur(radius_px)), np.float32) / 255
+    """The mask as 0..1, softened by about a Gaussian of `radius_px`: two box blurs, one where it is under a pixel."""
+    soft = mask.filter(ImageFilter.BoxBlur(radius_px))
+    if radius_px >= 1:
+        soft = soft.filter(ImageFilter.BoxBlur(radius_px))
+    return np.asarray(soft, np.float32) * np.float32(1 / 255)
 
 
 class Light:
@@ -44,7 +47,7 @@ class Light:
         angle = rng.normal(-2.2, 0.5)  # from the upper left, as most product photographs are lit
         self.x, self.y = float(np.cos(angle)), float(np.sin(angle))
         self.bevel = float(rng.uniform(0.25, 0.8))
-        self.gloss = float(rng.choice((0.02, 0.12, 0.25), p=(0.3, 0.45, 0.25)))
+        self.gloss = float(rng.choice((0.02, 0.16, 0.34), p=(0.28, 0.42, 0.30)))
         self.place = float(rng.uniform(-0.5, 0.5))
         self.width = float(rng.uniform(0.08, 0.25))
 
@@ -65,24 +68,35 @@ class Photo:
         """A shadow: multiply by 1 - amount."""
         self.pixels *= 1 - amount[..., None]
 
+    def cropped(
+        self, mask: Image.Image, bounds: tuple[int, int, int, int], pose: Pose
+    ) -> tuple[Image.Image, tuple[slice, slice], Field, Field]:
+        """The part of the picture around `bounds`: the mask cut to it, its window, and each pixel's x and y in inches."""
+        pad = 3
+        left, upper = max(bounds[0] - pad, 0), max(bounds[1] - pad, 0)
+        right, lower = min(bounds[2] + pad, self.size), min(bounds[3] + pad, self.size)
+        ys, xs = np.mgrid[upper:lower, left:right].astype(np.float32) + np.float32(0.5)
+        return mask.crop((left, upper, right, lower)), (slice(upper, lower), slice(left, right)), *pose.inverse(xs, ys)
+
     def body(
-        self, mask: Image.Image, pose: Pose, finish: Finish, light: Light, rng: np.random.Generator, top: str, binding: Colour | None
+        self,
+        mask: Image.Image,
+        pose: Pose,
+        finish: Finish,
+        light: Light,
+        rng: np.random.Generator,
+        top: str,
+        binding: Colour | None,
     ) -> None:
         """Paint the body under `mask` with its finish, its grain, its binding and the light on it."""
         bounds = mask.getbbox()
         if bounds is None:
             return
-        pad = 2
-        left, upper = max(bounds[0] - pad, 0), max(bounds[1] - pad, 0)
-        right, lower = min(bounds[2] + pad, self.size), min(bounds[3] + pad, self.size)
-        window = (slice(upper, lower), slice(left, right))
-        alpha = np.asarray(mask, np.float32)[window] / 255
+        crop, window, x_in, y_in = self.cropped(mask, bounds, pose)
+        alpha = np.asarray(crop, np.float32) * np.float32(1 / 255)
         inch = pose.pixels_per_inch
-        ys, xs = np.mgrid[upper:lower, left:right].astype(np.float32) + np.float32(0.5)
-        x_in, y_in = pose.inverse(xs, ys)
-
-        rim = blurred(mask, 0.28 * inch + 0.3)[window]
-        deep = np.clip(blurred(mask, 1.15 * inch)[window] * 2 - 1, 0, 1)
+        rim = blurred(crop, 0.28 * inch + 0.3)
+        deep = np.clip(blurred(crop, 1.15 * inch) * 2 - 1, 0, 1)
         colour = _finish(finish, deep, x_in, y_in, rng, top)
 
         # light: the slope of the rim is the bevel, the slope of the belly the carve
@@ -98,16 +112,14 @@ class Photo:
         band = np.exp(-(((across - light.place) / light.width) ** 2)) * (0.4 + 0.6 * deep) * light.gloss
         colour += band[..., None] * (255 - colour)
         if binding is not None:
-            edge = np.clip((0.86 - rim) * 6, 0, 1)[..., None] * np.float32(0.85)
+            edge = np.clip((0.97 - blurred(crop, 0.16 * inch + 0.1)) * 5, 0, 1)[..., None] * np.float32(0.85)
             colour += edge * (np.asarray(binding, np.float32) * (1 + 0.5 * shade[..., None]) - colour)
         else:
             colour *= np.clip(0.55 + rim * 0.55, 0, 1)[..., None]
         self.blend(alpha, np.clip(colour, 0, 255), window)
 
 
-def _finish(
-    finish: Finish, deep: Field, x_in: Field, y_in: Field, rng: np.random.Generator, top: str
-) -> Field:
+def _finish(finish: Finish, deep: Field, x_in: Field, y_in: Field, rng: np.random.Generator, top: str) -> Field:
     """The finish without light: (h, w, 3) float32. `deep` is 0 at the rim, 1 well inside."""
     shift = (int(rng.integers(512)), int(rng.integers(512)))
     ramp_at = rng.uniform(0.35, 0.6)
@@ -122,12 +134,13 @@ def _finish(
         inside = np.clip((deep * 1.15 - reach * 0.35 - ramp_at + 0.5) / softness - 0.5, 0, 1)
         stops = np.linspace(1, 0, len(colours))
         paint = np.stack(
-            [np.interp(inside, stops[::-1], [colour[channel] for colour in reversed(colours)]) for channel in range(3)], -1
+            [np.interp(inside, stops[::-1], [colour[channel] for colour in reversed(colours)]) for channel in range(3)],
+            -1,
         ).astype(np.float32)
     if finish.kind in ("solid",):
         return paint
     if finish.kind == "metallic":
-        glow = np.exp(-((x_in + y_in * 0.6 - 2) / 6) ** 2) * np.float32(0.35 * metal)
+        glow = np.exp(-(((x_in + y_in * 0.6 - 2) / 6) ** 2)) * np.float32(0.35 * metal)
         return np.asarray(paint * (0.85 + glow[..., None]), np.float32)
     book = np.abs(x_in) if grain_pick < 0.6 or finish.kind == "flame" else x_in + 20  # two halves of one plank
     if finish.kind == "flame":

@@ -6,11 +6,12 @@ a bass from a guitar.
 
 from __future__ import annotations
 
+import functools
 import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops
+from PIL import Image
 
 from crawler.shop.draw.extras import EXTRAS, props
 from crawler.shop.draw.geometry import Points, Pose
@@ -33,13 +34,14 @@ def picture(spec: Spec) -> bytes:
     scene, parts = (np.random.default_rng((spec.seed, part)) for part in (0, 1))
     light = Light(scene)
     photo = Photo(_ground(scene))
+    cut_out = bool(photo.pixels.min() == 255)
     if spec.style in EXTRAS:
         thing = EXTRAS[spec.style](spec, parts)
         pose = Pose.fitted(thing.bounds, float(scene.normal(0, 1)), (1.0, 1.0), _frame(scene))
         _shadow(photo, [pose(polygon) for polygon in thing.silhouette], scene, pose)
         canvas = _fine(photo)
         thing.draw(Pen(canvas, pose.scaled(SUPER)))
-        return _developed(canvas, scene, spec)
+        return _developed(canvas, scene, cut_out)
     instrument = Instrument(spec, parts)
     turn, upright = _turn(scene)
     stretch = (float(scene.uniform(0.93, 1.03)) * (-1 if spec.left_handed else 1), 1.0)
@@ -54,7 +56,7 @@ def picture(spec: Spec) -> bytes:
     instrument.paint(photo, pose, light)
     canvas = _fine(photo)
     instrument.draw(canvas, pose.scaled(SUPER))
-    return _developed(canvas, scene, spec)
+    return _developed(canvas, scene, cut_out)
 
 
 def _turn(rng: np.random.Generator) -> tuple[float, bool]:
@@ -105,11 +107,10 @@ def _shadow(photo: Photo, polygons: list[Points], rng: np.random.Generator, pose
     """A soft cast shadow beside the thing, tight or wide, often none: many shops cut their pictures out."""
     if rng.random() < 0.45:
         return
-    mask = coverage(polygons, photo.size)
     inch = pose.pixels_per_inch
     reach = rng.uniform(0.2, 2.2)
-    dx, dy = (round(float(value)) for value in rng.normal((0.5, 0.8), 0.5, 2) * reach * inch)
-    thrown = blurred(ImageChops.offset(mask, dx, dy) if abs(dx) + abs(dy) < 14 else mask, max(reach * inch * 0.8, 0.8))
+    away = rng.normal((0.5, 0.8), 0.5, 2) * reach * inch
+    thrown = blurred(coverage([polygon + away for polygon in polygons], photo.size), max(reach * inch * 0.8, 0.8))
     photo.darken(thrown * np.float32(rng.uniform(0.08, 0.4)))
 
 
@@ -119,23 +120,29 @@ def _fine(photo: Photo) -> Image.Image:
     return image.resize((SIZE * SUPER, SIZE * SUPER), Image.Resampling.NEAREST)
 
 
-def _developed(canvas: Image.Image, rng: np.random.Generator, spec: Spec) -> bytes:
+@functools.cache
+def _sensor_noise() -> Field:
+    """Unit noise, larger than a picture: each takes its own part of it, which costs less than drawing new numbers."""
+    return np.random.default_rng(0).standard_normal((SIZE * 4, SIZE * 4), np.float32)
+
+
+def _developed(canvas: Image.Image, rng: np.random.Generator, cut_out: bool) -> bytes:
     """Lens, light falling off, sensor noise and JPEG at a shop's quality."""
     image = canvas.reduce(SUPER)
-    pixels = np.asarray(image, np.float32)
-    slope = rng.normal(0, 0.035, 2)
-    fall = 1 + np.float32(slope[0]) * _XS + np.float32(slope[1]) * _YS
+    white = image.convert("L").point([0] * 255 + [255]) if cut_out else None
     contrast, warmth = rng.normal(1.0, 0.05), rng.normal(0, 0.012)
-    balance = np.asarray((1 + warmth, 1.0, 1 - warmth), np.float32)
-    clean = pixels >= 254.5  # a ground that was cut out stays white
-    lit = (255 - (255 - pixels) * np.float32(contrast)) * fall[..., None] * balance
-    lit += rng.standard_normal((SIZE, SIZE, 1), np.float32) * np.float32(rng.uniform(0.2, 2.2))
-    lit = np.where(clean, 255, lit)
-    image = Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
-    sharp = rng.random()
-    if sharp < 0.25:
-        soft = np.float32(rng.uniform(0.1, 0.5))
-        image = Image.blend(image, image.resize((100, 100), Image.Resampling.BILINEAR).resize((SIZE, SIZE), Image.Resampling.BILINEAR), float(soft))
+    slope, grain = rng.normal(0, 0.035, 2).astype(np.float32), np.float32(rng.uniform(0.2, 2.2))
+    x, y = rng.integers(0, SIZE * 3, 2)
+    tint = np.asarray((1 + warmth, 1, 1 - warmth), np.float32)
+    lit = np.asarray(image, np.float32) * (tint * np.float32(contrast)) + tint * np.float32(255 - 255 * contrast)
+    lit *= (1 + slope[0] * _XS + slope[1] * _YS)[..., None]
+    lit += (_sensor_noise()[y : y + SIZE, x : x + SIZE] * grain)[..., None]
+    image = Image.fromarray(np.clip(lit, 0, 255, out=lit).astype(np.uint8))
+    if white is not None:  # a ground that was cut out stays white
+        image.paste((255, 255, 255), mask=white)
+    if rng.random() < 0.25:  # a smaller original, enlarged
+        small = image.resize((100, 100), Image.Resampling.BILINEAR).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        image = Image.blend(image, small, float(rng.uniform(0.1, 0.5)))
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=int(rng.integers(82, 93)), subsampling=2 if rng.random() < 0.8 else 0)
+    image.save(buffer, "JPEG", quality=int(rng.integers(89, 96)), subsampling=2 if rng.random() < 0.8 else 0)
     return buffer.getvalue()

@@ -45,10 +45,10 @@ def tile(name: str) -> Field:
         return np.asarray(0.8 * _smooth(rng, 16, 1.3) + 0.6 * _smooth(rng, 90, 9), dtype=np.float32)
     if name == "flame":
         bend = _smooth(rng, 30, 50) * 5
-        waves = np.sin((rows * 22 + bend * 4) * turns) + 0.6 * np.sin((rows * 37 + bend * 6) * turns)
+        waves = np.sin((rows * 58 + bend * 5) * turns) + 0.6 * np.sin((rows * 87 + bend * 9) * turns)
         return np.asarray(waves * (0.75 + 0.25 * _smooth(rng, 30, 30)), dtype=np.float32)
     if name == "quilt":
-        return np.asarray(np.sin(_smooth(rng, 9, 12) * 2.5), dtype=np.float32)
+        return np.asarray(np.sin(_smooth(rng, 5, 7) * 2.2), dtype=np.float32)
     if name == "tortoise":
         return np.asarray(np.tanh(_smooth(rng, 6, 7) * 2), dtype=np.float32)
     raise KeyError(name)
