@@ -1,16 +1,19 @@
 """Encoded images in, uint8 squares out: one interface, several decoders, the same pixels.
 
-Each decoder reads plain JPEGs (grey or YCbCr, upright) its own fast way. All the rest (PNG, WebP, palette, alpha,
-CMYK, Exif orientation) and whatever a fast decoder refuses goes to Pillow, so what is bad is one question with one
-answer: bad is what Pillow cannot read. Resizing is antialiased and triangular everywhere. Against Pillow's own decode
-and resize, pixels differ by at most 3 levels, those on the image's edge by up to 24 with DALI, which repeats the edge
-where Pillow renormalises the filter; the mean difference stays under 0.5 levels (tests/trainer/test_decode.py).
+Each decoder reads plain JPEGs (grey or YCbCr, upright) its own fast way. All the rest (PNG, WebP, palette, alpha, CMYK,
+Exif orientation) and whatever a fast decoder refuses goes to Pillow, so what is bad is one question with one answer:
+bad is what Pillow cannot read. Resizing is antialiased and triangular everywhere.
+
+The tolerance, against Pillow's own decode and resize (tests/trainer/test_decode.py): 3 levels inside, 0.5 on the mean.
+On the image's rim DALI differs by up to 64 levels: it repeats the edge, or reads on beyond a crop's box, where Pillow
+and torch renormalise the filter.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -138,13 +141,17 @@ class SimplejpegDecoder(ThreadedDecoder):
 
 
 class TorchvisionDecoder(ThreadedDecoder):
-    """torchvision's libjpeg-turbo on the CPU; nvJPEG where `out` lies on a GPU."""
+    """torchvision's libjpeg-turbo on the CPU; nvJPEG where `out` lies on a GPU.
+
+    torchvision 0.29 calls its image reading deprecated in favour of torchcodec, and says so at every call.
+    """
 
     name = "torchvision"
 
     def __init__(self, size: int, fit: str, threads: int) -> None:
         from torchvision.io import ImageReadMode, decode_jpeg
 
+        warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision")
         super().__init__(size, fit, threads)
         self._decode: Callable[..., Any] = decode_jpeg
         self._rgb = ImageReadMode.RGB
