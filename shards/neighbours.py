@@ -20,7 +20,7 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 _DIRECTIONS = 64  # 32 leave 80 times the pairs, 96 cost as much as they save
 _ROWS = 1024
 _CELLS = 1 << 22  # pairs looked at in one go: 16 MB of float32
-_BAND_PAIRS = 40_000_000  # about 4 s; above it the projection is faster
+_BAND_COST = 64  # a pair out of a bucket costs as much as so many cells of the projection
 
 
 def near_pairs(hashes: NDArray[np.uint8], max_distance: int) -> Iterator[Pairs]:
@@ -39,7 +39,9 @@ def near_pairs(hashes: NDArray[np.uint8], max_distance: int) -> Iterator[Pairs]:
     counts = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
     bands = _bands(words, max_distance)
     sizes = sum(_bucket_pairs(band) for band in bands)
-    candidates = _by_bands(bands) if sizes <= _BAND_PAIRS else _by_projection(words, counts, max_distance)
+    candidates = (
+        _by_bands(bands) if sizes * _BAND_COST <= len(words) ** 2 else _by_projection(words, counts, max_distance)
+    )
     for left, right in candidates:
         limit = np.minimum(max_distance, (counts[left] + counts[right]) // 8)
         for column in words.T:  # most pairs are over their limit after two words of eight

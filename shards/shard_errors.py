@@ -64,7 +64,7 @@ class ShardExists(ShardError):
     def __init__(self, path: Path, expected_bytes: int, found_bytes: int) -> None:
         self.path, self.expected_bytes, self.found_bytes = path, expected_bytes, found_bytes
         super().__init__(
-            f"{path}: sealed with {found_bytes} bytes, but {expected_bytes} were committed; "
+            f"{path}: sealed with {found_bytes} bytes, which are not the {expected_bytes} that were committed; "
             "the folder and its ledger are not of one run: name a new folder, or remove this one"
         )
 

@@ -84,7 +84,7 @@ def walk(data: memoryview, path: Path, start: int = 0) -> Iterator[Member]:
     extended: dict[str, str] = {}
     while True:
         if at + BLOCK > end:
-            raise TarDamaged(path, at, "the tar ends here without its end blocks: it is truncated")
+            raise TarDamaged(path, min(at, end), "the tar ends here without its end blocks: it is truncated")
         block = bytes(data[at : at + BLOCK])
         if block == _EMPTY:
             return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from shards import tar
 from shards.files import fsync_folder, sha256_of, write_atomic
 from shards.sample import Sample, check
-from shards.shard_errors import PartLost, ShardExists, TargetNotEmpty
+from shards.shard_errors import BadSample, PartLost, ShardExists, TargetNotEmpty
 
 if TYPE_CHECKING:
     from shards.shard_set import ShardSet
@@ -91,10 +91,10 @@ class ShardWriter:
         folder.mkdir(parents=True, exist_ok=True)
         sealed = folder / shard_name(shard)
         if sealed.exists():
-            expected = committed_bytes + len(tar.end_blocks(committed_bytes)) if committed_bytes else 0
-            if sealed.stat().st_size != expected:
-                raise ShardExists(sealed, expected, sealed.stat().st_size)
-            self.recovered = ShardInfo(sealed.name, samples, expected, sha256_of(sealed))
+            size = sealed.stat().st_size
+            if not _ends_at(sealed, committed_bytes):
+                raise ShardExists(sealed, committed_bytes, size)
+            self.recovered = ShardInfo(sealed.name, samples, size, sha256_of(sealed))
             self.shard, self.samples, committed_bytes = shard + 1, 0, 0
         self._open(committed_bytes)
 
@@ -188,9 +188,21 @@ class ShardWriter:
         return file
 
 
+def _ends_at(path: Path, position: int) -> bool:
+    """Whether the last sample of a sealed shard ends at `position`: its JSON's last block before, only zeros after."""
+    with path.open("rb") as file:
+        file.seek(max(0, position - tar.BLOCK))
+        last = file.read(tar.BLOCK)
+        return position > 0 and any(last) and file.read() == tar.end_blocks(position)
+
+
 def _members(sample: Sample) -> list[bytes]:
     label = str(sample.label).encode()
-    meta = json.dumps(sample.meta, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+    try:
+        text = json.dumps(sample.meta, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+        meta = text.encode()
+    except (TypeError, ValueError) as error:
+        raise BadSample(sample.key, f"its meta is not JSON: {error}") from None
     pieces = []
     for ext, content in ((sample.ext, sample.image), ("cls", label), ("json", meta)):
         pieces += [tar.header(f"{sample.key}.{ext}", len(content)), content, tar.padding(len(content))]
