@@ -20,7 +20,7 @@ from trainer.errors import ModelUnreadable
 __all__ = ["BEST_NAME", "LAST_NAME", "ModelCard", "load_last", "load_model", "save_last", "save_model"]
 
 LAST_NAME, BEST_NAME = "last.pt", "best.safetensors"
-_FORMAT = "1"
+_FORMAT = 1
 
 State = dict[str, torch.Tensor]
 
@@ -49,25 +49,29 @@ class ModelCard:
     epoch: int
 
     def to_metadata(self) -> dict[str, str]:
-        """As safetensors wants it: text to text, each value JSON."""
+        """As safetensors wants it, text to text; one entry, because it writes several in no fixed order."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         fields["net"] = self.net.model_dump(mode="json")
-        return {"bassline": _FORMAT, **{name: json.dumps(value, ensure_ascii=False) for name, value in fields.items()}}
+        return {"bassline": json.dumps({"format": _FORMAT, **fields}, ensure_ascii=False)}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], path: Path) -> ModelCard:
-        """Raises:
-        ModelUnreadable: the file was not written by `save_model`, or by another version.
+        """Reads what `to_metadata` gave.
+
+        Raises:
+            ModelUnreadable: the file was not written by `save_model`, or by another version.
         """
-        if metadata.get("bassline") != _FORMAT:
+        if "bassline" not in metadata:
             raise ModelUnreadable(path, "is not a model that bassline wrote")
         try:
-            fields: dict[str, Any] = {name: json.loads(metadata[name]) for name in cls.__slots__}
-        except (KeyError, ValueError) as error:
+            told: dict[str, Any] = json.loads(metadata["bassline"])
+            fields = {name: tuple(told[name]) if isinstance(told[name], list) else told[name] for name in cls.__slots__}
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelUnreadable(path, f"its metadata is damaged ({error!r})") from None
-        net = validate(Net, fields.pop("net"), str(path))
-        told: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        return cls(net=net, **told)
+        if told.get("format") != _FORMAT:
+            raise ModelUnreadable(path, f"is a model of format {told.get('format')}, this reads {_FORMAT}")
+        fields["net"] = validate(Net, fields["net"], str(path))
+        return cls(**fields)
 
 
 def save_model(path: Path, weights: State, card: ModelCard) -> None:

@@ -1,0 +1,147 @@
+"""A run's stages one at a time, for a bench: how fast each is alone, on the run's own data, net and device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from shards.read import Batch, BatchReader, permutation
+from trainer.clock import Clock
+from trainer.config import RunConfig
+from trainer.fit import _Run
+from trainer.split_data import open_split
+
+__all__ = ["Pace"]
+
+
+class Pace:
+    """Opens a run as `fit` does, without writing anything, and measures its stages; a context manager.
+
+    Each method works for about `seconds` and returns images/s. Weights change on the way and are thrown away.
+
+    Args:
+        config: the run.
+        data: a split folder.
+
+    Raises:
+        As `fit`.
+    """
+
+    def __init__(self, config: RunConfig, data: Path) -> None:
+        self._split = open_split(data)
+        try:
+            self._run = _Run(config, self._split, data, Clock(None), None)
+            self._decoder = self._run._decoder()
+            self._feed, _ = self._run._decode(self._decoder)
+            self._run._build(self._feed)
+            self._step = self._run.step
+            self._batch = len(self._step.images)
+            left = len(self._feed.samples) % self._batch
+            self._run.executor.prepare([self._batch, left] if left else [self._batch])
+        except BaseException:
+            self._split.close()
+            raise
+        self._epochs = count(1)
+
+    @property
+    def resident(self) -> bool:
+        """Whether the decoded set lies in the device's memory."""
+        return self._run.mode == "resident"
+
+    @property
+    def about(self) -> dict[str, str | int]:
+        """What is measured: device, precision, executor, decoder, batch and the data's digest."""
+        run = self._run
+        return {
+            "device": run.device.type, "precision": run.precision, "executor": run.executor.name, "mode": run.mode,
+            "decoder": run.decoder_name, "batch": self._batch, "data_digest": self._split.digest,
+        }  # fmt: skip
+
+    def read(self, seconds: float) -> float:
+        """Encoded images, in permuted order, brought from the page cache into this process."""
+        done, begun = 0, time.perf_counter()
+        for batch in self._undecoded():
+            for image in batch.images:
+                bytes(image)  # a view alone touches nothing
+            done += len(batch)
+            if (spent := time.perf_counter() - begun) >= seconds:
+                return done / spent
+        raise AssertionError("epochs do not end")
+
+    def decode(self, seconds: float) -> float:
+        """Images read and decoded to the run's size."""
+        out = torch.empty_like(self._step.images, device=self._decoder.device)
+        done, begun = 0, time.perf_counter()
+        for batch in self._undecoded():
+            self._decoder.decode(batch.images, out[: len(batch)])
+            done += len(batch)
+            if (spent := self._since(begun)) >= seconds:
+                return done / spent
+        raise AssertionError("epochs do not end")
+
+    def gather(self, seconds: float) -> float:
+        """Batches brought into the step's buffers: gathered from the resident set, or streamed."""
+        done, begun = 0, time.perf_counter()
+        for part in self._batches():
+            done += part
+            if (spent := self._since(begun)) >= seconds:
+                return done / spent
+        raise AssertionError("epochs do not end")
+
+    def step(self, seconds: float) -> float:
+        """The training step on one full batch that stays in its buffers: the model's ceiling."""
+        self._step.start_epoch()
+        done, begun = 0, time.perf_counter()
+        while True:
+            self._run.executor.run(self._batch)
+            done += self._batch
+            if (spent := self._since(begun)) >= seconds:
+                return done / spent
+
+    def epochs(self, seconds: float) -> float:
+        """The step on batches as an epoch brings them."""
+        self._step.start_epoch()
+        done, begun = 0, time.perf_counter()
+        for part in self._batches():
+            self._run.executor.run(part)
+            done += part
+            if (spent := self._since(begun)) >= seconds:
+                return done / spent
+        raise AssertionError("epochs do not end")
+
+    def _undecoded(self) -> Iterator[Batch]:
+        for epoch in self._epochs:
+            yield from BatchReader(self._split.train, self._batch, seed=0, epoch=epoch)
+
+    def _batches(self) -> Iterator[int]:
+        """Sizes of the batches in the step's buffers, epoch after epoch; full ones only, as `step` has them."""
+        for epoch in self._epochs:
+            order = self._feed.ordered(permutation(len(self._feed.labels), 0, epoch))
+            order = order[: max(len(order) // self._batch, 1) * self._batch]
+            for part in self._feed.batches(order, self._step.images, self._step.labels):
+                yield len(part)
+
+    def _since(self, begun: float) -> float:
+        """Seconds since `begun`, once the device has done all it was given."""
+        if self._run.device.type == "cuda":
+            torch.cuda.synchronize(self._run.device)
+        return time.perf_counter() - begun
+
+    def close(self) -> None:
+        """Lets go of the data and the decoder."""
+        with closing(self._split):
+            self._decoder.close()
+
+    def __enter__(self) -> Pace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
