@@ -80,4 +80,4 @@ async def _labels(site: Site, frontier: Frontier) -> list[str]:
 
 
 def _starts(site: Site) -> list[str]:
-    return [url for url in (absolute(start, start) for start in site.site.start) if url]
+    return [url for url in (absolute("http://none/", start) for start in site.site.start) if url]

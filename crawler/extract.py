@@ -5,7 +5,7 @@ Selectors are compiled once and run on lxml's tree: 100 items cost 3 ms, where a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -148,5 +148,5 @@ def _first(element: Any, selector: str | None) -> str:
 
 def _text(value: Any) -> str:
     """Text of an element or an attribute, spaces collapsed, at most 500 characters."""
-    pieces: Iterable[str] | Sequence[str] = [value] if isinstance(value, str) else value.itertext()
-    return " ".join("".join(pieces).split())[:500]
+    text = value if isinstance(value, str) else "".join(value.itertext()) if len(value) else value.text or ""
+    return " ".join(text.split())[:500]

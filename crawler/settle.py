@@ -42,7 +42,7 @@ UPDATE product SET (outcome, detail) = (
                 ELSE 'duplicate' END,
            CASE WHEN image.sha256 IS NULL THEN image.detail
                 WHEN same.products >= :placeholder_at THEN 'one image for ' || same.products || ' products'
-                WHEN same.torn THEN coalesce('also listed as ' || product.other_label, 'its image also has another label')
+                WHEN same.torn THEN coalesce('also listed as ' || product.other_label, 'its image has two labels')
                 WHEN product.id IN (SELECT id FROM firsts) THEN NULL
                 ELSE 'same bytes as ' || substr(lower(hex(image.sha256)), 1, 20) END
     FROM image LEFT JOIN same ON same.sha256 = image.sha256 WHERE image.id = product.image

@@ -97,7 +97,7 @@ class SiteName(StrictModel):
     @model_validator(mode="after")
     def _starts_are_addresses(self) -> SiteName:
         for start in self.start:
-            if absolute(start, start) is None:
+            if absolute("http://none/", start) is None or "//" not in start:
                 raise ValueError(f"start: not an http(s) address: {start!r}")
         return self
 

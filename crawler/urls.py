@@ -13,19 +13,22 @@ __all__ = ["absolute", "host_of", "netloc_of", "without_parameters"]
 
 # Everything RFC 3986 allows in an address; the rest (spaces, other scripts) is percent-encoded.
 _LEGAL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*")
+_PLAIN = re.compile(r"/(?!/)[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]*")  # an absolute path, legal, without fragment
 _SAFE = "._~:/?#[]@!$&'()*+,;=%-"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 MAX_CHARS = 4096
 
 
 def absolute(base: str, reference: str) -> str | None:
-    """The absolute http(s) address that `reference` means on the page `base`, without fragment.
+    """The absolute http(s) address that `reference` means on the page `base`, itself one, without fragment.
 
     Scheme and host come back in lower case and a default port is left out; the rest is as written.
 
     Returns:
         None for what is no address of the web: another scheme, no host, broken or longer than 4,096 characters.
     """
+    if _PLAIN.fullmatch(reference) and "/." not in reference and len(reference) <= MAX_CHARS:
+        return base[: base.index("/", 8)] + reference  # what most shops write; 1 us against 25
     reference = reference.strip()
     if not reference or len(reference) > MAX_CHARS:
         return None
