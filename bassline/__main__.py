@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import sys
+from typing import Annotated
 
-STARTED = time.monotonic()
-"""Time to best counts from here: the clock starts before the rooms are imported."""
+import typer
 
-import sys  # noqa: E402
-from typing import Annotated  # noqa: E402
-
-import typer  # noqa: E402
-
-from bassline import __version__, bench, console, crawl, demo, report, set_commands, shop, train  # noqa: E402
+from bassline import __version__, bench, console, crawl, demo, report, set_commands, shop, train
 
 __all__ = ["app", "main"]
 
@@ -43,6 +38,7 @@ def _front(
     pass
 
 
+# DEMO
 app.command()(console.command(demo.demo))
 app.command()(console.command(shop.shop))
 app.command()(console.command(crawl.crawl))

@@ -6,7 +6,7 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from shards.errors import BasslineError
 
-__all__ = ["JsonFlag", "Stage", "command", "emit", "err", "note", "out", "seconds", "stage", "table"]
+__all__ = ["JsonFlag", "Stage", "command", "emit", "err", "note", "out", "seconds", "seconds_table", "stage", "table"]
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -130,4 +130,17 @@ def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+    return made
+
+
+def seconds_table(title: str, rows: Sequence[tuple[str, float, bool]]) -> Table:
+    """Where time went: (name, seconds, whether it is part of the row above), with a bar for the share of the whole."""
+    total = sum(spent for _, spent, inner in rows if not inner)
+    made = table(title, "stage", "time", "share", "", right=("time", "share"))
+    for name, spent, inner in rows:
+        share = spent / total if total else 0.0
+        bar = ("░" if inner else "█") * round(40 * share)
+        style = "dim" if inner else ""
+        made.add_row(f"{'  ' * inner}{name}", seconds(spent), f"{share:.1%}", f"[cyan]{bar}[/]", style=style)
+    made.add_row("[bold]all[/]", f"[bold]{seconds(total)}[/]", "", "")
     return made

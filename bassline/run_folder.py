@@ -47,10 +47,8 @@ class Run:
     @property
     def single_class(self) -> str | None:
         """The one label the best model ever says on the test set, or None."""
-        confusion = self.result["test"]["confusion"]
-        said = [sum(row[column] for row in confusion) for column in range(len(confusion))]
-        used = [label for label, count in zip(self.result["labels"], said, strict=True) if count]
-        return used[0] if len(used) == 1 and len(said) > 1 else None
+        said: str | None = self.result["single_class"]
+        return said
 
 
 def _lines(path: Path) -> tuple[dict[str, Any], ...]:
@@ -80,7 +78,7 @@ def read_run(folder: Path) -> Run:
         answers = _lines(folder / name)
     except (OSError, ValueError) as error:
         raise RunUnreadable(folder, f"{name} is damaged or missing ({error}); train the run again") from None
-    missing = [key for key in ("run", "test", "labels", "time_s", "best_epoch") if key not in result]
+    missing = [key for key in ("run", "test", "labels", "time_s", "best_epoch", "single_class") if key not in result]
     if missing:
         raise RunUnreadable(
             folder, f"result.json has no {missing[0]!r}: not written by this version; train the run again"

@@ -20,7 +20,7 @@ Images = Annotated[
 Products = Annotated[int, typer.Option(min=1, help="Thumbnails of guitars and basses to draw; extras come on top.")]
 
 
-def draw(images: Path | None, products: int) -> Shop:
+def draw(images: Path | None, products: int, seed: int = 0) -> Shop:
     """Opens the shop with a progress line; drawn thumbnails come from the cache the second time."""
     if images is not None and not images.is_dir():
         raise ConfigError("--images", "", f"{images} is not a folder; give one that holds a folder of images per label")
@@ -28,6 +28,7 @@ def draw(images: Path | None, products: int) -> Shop:
         opened = open_shop(
             images=images,
             products=products,
+            seed=seed,
             on_progress=lambda done, total: stage.update(done, total, f"{done:,} of {total:,} thumbnails drawn"),
         )
         pictures = sum(product.photo for product in opened.stock.products)
@@ -51,7 +52,7 @@ def shop(
     images: Images = None,
     products: Products = 8000,
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 8150,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 8977,
     json: console.JsonFlag = False,
 ) -> None:
     """Serve the embedded shop until Ctrl-C.

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bassline import console
+from bassline import STARTED, console
 
 if TYPE_CHECKING:
     from trainer.fit import Progress
 
-__all__ = ["run_training", "train"]
+__all__ = ["position", "run_training", "summary", "train"]
 
 
-def run_training(run_file: Path, data: Path, out: Path, overrides: list[str]) -> dict[str, Any]:
-    """Trains with a progress line, and writes the run's own report page. Returns result.json's object."""
-    from bassline.__main__ import STARTED
+def run_training(run_file: Path, data: Path, out: Path, overrides: list[str], *, started: float) -> dict[str, Any]:
+    """Trains with a progress line; returns result.json's object. `started`: the `time.monotonic()` times count from."""
     from trainer.config import load_run
 
     config = load_run(run_file, overrides)  # before torch is imported: a typo should answer at once
@@ -26,11 +25,26 @@ def run_training(run_file: Path, data: Path, out: Path, overrides: list[str]) ->
         from trainer.fit import fit
 
         def show(progress: Progress) -> None:
-            stage.update(progress.done, progress.total, progress.text)
+            stage.update(*position(progress))
 
-        result: dict[str, Any] = fit(config, data, out, started=STARTED, on_progress=show)
+        result: dict[str, Any] = fit(config, data, out, started=started, on_progress=show)
         stage.summary = summary(result)
     return result
+
+
+def position(progress: Progress) -> tuple[float, float, str]:
+    """Where the bar stands, of how much, and what to say beside it."""
+    if progress.stage not in ("train", "validate"):
+        said = {"decode": "decoding", "compile": "compiling the step", "test": "testing the best model"}[progress.stage]
+        return progress.done, progress.total, f"{said} {progress.done:,} of {progress.total:,}"
+    # The bar runs over all epochs; validation stands at the end of its epoch.
+    share = progress.done / progress.total if progress.stage == "train" else 1.0
+    text = f"epoch {progress.epoch} of {progress.epochs}"
+    if progress.val_loss is not None and progress.val_accuracy is not None:
+        text += f", validation loss {progress.val_loss:.4f}, {progress.val_accuracy:.1%} right"
+    if progress.images_per_s is not None:
+        text += f", {progress.images_per_s:,.0f} images/s"
+    return max(progress.epoch - 1, 0) + share, progress.epochs, text
 
 
 def summary(result: dict[str, Any]) -> str:
@@ -55,7 +69,7 @@ def train(
 
     Example: bassline train battery/T5.toml --data demo/split --out runs/T5 --set train.epochs=20
     """
-    result = run_training(run_file, data, out, overrides or [])
+    result = run_training(run_file, data, out, overrides or [], started=STARTED)
     from bassline import report, results
     from bassline.run_folder import read_run
 

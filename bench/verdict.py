@@ -14,6 +14,7 @@ from bench.stats import Summary
 __all__ = ["Verdict", "verdict"]
 
 INPUT_BOUND, INPUT_LIMITED = 0.20, 0.05
+ROUNDS = 5
 
 _ADVICE = {
     "step": "a faster device, lower precision or a compiled step would help; a faster loader would not",
@@ -40,22 +41,22 @@ class Verdict:
     sentence: str
 
 
-def verdict(epochs: Summary, ceilings: Mapping[str, Summary], *, resident: bool) -> Verdict:
+def verdict(pace: Summary, ceilings: Mapping[str, Summary], *, resident: bool) -> Verdict:
     """Judges a run.
 
     Args:
-        epochs: images/s of whole training epochs.
+        pace: rate of the run's epochs over that of the bare step, one ratio a round: both of a round share the
+            machine's mood, which independent intervals would count twice.
         ceilings: images/s of each stage alone: "read", "decode", "gather", "step". An epoch over a resident set passes
             only "gather" and "step"; a streaming one passes "read", "decode" and "step".
         resident: whether the decoded set lay on the device.
     """
     path = ("gather", "step") if resident else ("read", "decode", "step")
     binding = min(path, key=lambda stage: ceilings[stage].median)
-    step = ceilings["step"]
-    if len(epochs.values) < 5 or len(step.values) < 5:
-        few = f"{len(epochs.values)} epochs and {len(step.values)} step measurements; a verdict needs 5 of each"
-        return Verdict("INSUFFICIENT", binding, (0.0, 1.0), few)
-    low, high = (min(max(1 - rate, 0.0), 1.0) for rate in (epochs.high / step.low, epochs.low / step.high))
+    if len(pace.values) < ROUNDS:
+        few = f"{len(pace.values)} rounds; a verdict needs {ROUNDS}"
+        return Verdict("INSUFFICIENT", binding, (0.0, 1.0), f"INSUFFICIENT: {few}")
+    low, high = (min(max(1 - share, 0.0), 1.0) for share in (pace.high, pace.low))
     others = sorted((ceilings[stage].median / ceilings[binding].median, stage) for stage in path if stage != binding)
     slack = f"the next ceiling, {others[0][1]}, is {others[0][0]:.3g} times higher"
     if low >= INPUT_BOUND:
@@ -66,7 +67,7 @@ def verdict(epochs: Summary, ceilings: Mapping[str, Summary], *, resident: bool)
         name = "INPUT_LIMITED"
     else:
         name = "UNDECIDED"
-    speed = f"epochs run at {epochs.median / step.median:.0%} of the bare step"
+    speed = f"epochs run at {pace.median:.0%} of the bare step"
     held = f"{speed}, which waits {low:.0%} to {high:.0%} of the time"
     advice = f"the interval crosses a line: {held}" if name == "UNDECIDED" else f"{held}; {_ADVICE[binding]}"
     return Verdict(name, binding, (low, high), f"{name}: {binding} binds ({slack}); {advice}")

@@ -75,7 +75,7 @@ def make_run(
         for epoch in range(1, 21)
     ]  # fmt: skip
     result = {
-        "run": name, "labels": list(labels), "best_epoch": 13, "min_loss": 0.4521,
+        "run": name, "labels": list(labels), "single_class": always, "best_epoch": 13, "min_loss": 0.4521,
         "test": {
             "accuracy": accuracy, "ci95": [max(accuracy - 0.08, 0), min(accuracy + 0.06, 1)], "majority_rate": majority,
             "balanced_accuracy": sum(recalls) / len(recalls), "macro_f1": 0.71, "confusion": confusion,

@@ -11,25 +11,29 @@ def _near(rate: float) -> Summary:
 CEILINGS = {"read": _near(200_000), "decode": _near(9_000), "gather": _near(80_000), "step": _near(1_500)}
 
 
+def _pace(share: float) -> Summary:
+    return summarise([share * factor for factor in (0.99, 0.995, 1.0, 1.005, 1.01)])
+
+
 @pytest.mark.parametrize(
-    ("epochs", "name"),
-    [(1_495, "COMPUTE_BOUND"), (1_350, "INPUT_LIMITED"), (900, "INPUT_BOUND"), (1_425, "UNDECIDED")],
+    ("share", "name"),
+    [(0.995, "COMPUTE_BOUND"), (0.9, "INPUT_LIMITED"), (0.6, "INPUT_BOUND"), (0.95, "UNDECIDED"), (0.8, "UNDECIDED")],
 )
-def test_the_share_of_waiting_decides(epochs: float, name: str) -> None:
-    found = verdict(_near(epochs), CEILINGS, resident=True)
+def test_the_share_of_waiting_decides(share: float, name: str) -> None:
+    found = verdict(_pace(share), CEILINGS, resident=True)
     assert found.name == name
     assert found.sentence.startswith(name)
-    assert 0 <= found.waiting[0] <= found.waiting[1] <= 1
+    assert found.waiting[0] <= max(1 - share, 0) <= found.waiting[1]
 
 
 def test_the_path_depends_on_where_the_set_lies() -> None:
     slow_decode = {**CEILINGS, "decode": _near(700)}
-    assert verdict(_near(690), slow_decode, resident=False).binding == "decode"
-    assert "more cores" in verdict(_near(690), slow_decode, resident=False).sentence
-    assert verdict(_near(1_490), slow_decode, resident=True).binding == "step"
+    assert verdict(_pace(0.47), slow_decode, resident=False).binding == "decode"
+    assert "more cores" in verdict(_pace(0.47), slow_decode, resident=False).sentence
+    assert verdict(_pace(0.99), slow_decode, resident=True).binding == "step"
 
 
-def test_too_few_epochs_give_numbers_and_no_verdict() -> None:
-    found = verdict(summarise([1_500.0, 1_490.0]), CEILINGS, resident=True)
+def test_too_few_rounds_give_numbers_and_no_verdict() -> None:
+    found = verdict(summarise([0.99, 0.98]), CEILINGS, resident=True)
     assert found.name == "INSUFFICIENT"
-    assert "2 epochs" in found.sentence
+    assert "2 rounds" in found.sentence

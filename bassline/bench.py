@@ -1,0 +1,161 @@
+"""`bassline bench`: measurements that become records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from bassline import console
+
+__all__ = ["app", "loaders"]
+
+app = typer.Typer(
+    help="Measure loaders and training against their ceilings and against what people use.", no_args_is_help=True
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Measure loaders and training against their ceilings and against what people use."""
+
+
+def loader_table(record: dict[str, Any]) -> Table:
+    """The loaders of a record, fastest first, ours marked."""
+    against = record["settings"]["reference"]
+    made = console.table(
+        f"Loaders: {record['settings']['samples']:,} samples, {record['settings']['size']} pixels, "
+        f"batches of {record['settings']['batch']}, {record['settings']['workers']} workers, warm cache",
+        "loader", "images/s", f"x {against}", "first batch", "CPU s/1000", "peak MiB", "what it is",
+        right=("images/s", f"x {against}", "first batch", "CPU s/1000", "peak MiB"),
+    )  # fmt: skip
+    rows = sorted(record["measurements"].items(), key=lambda item: -item[1]["median"])
+    for name, measured in rows:
+        ratio = record["ratios"][f"{name}/{against}"]
+        made.add_row(
+            f"[bold]{name}[/]" if measured["ours"] else name,
+            f"{measured['median']:,.0f}",
+            f"{ratio['median']:.2f}",
+            console.seconds(measured["first_batch_s"]),
+            f"{measured['cpu_s_per_1000']:.3f}",
+            f"{measured['peak_mib']:,.0f}",
+            f"[dim]{measured['about']}[/]",
+        )
+    return made
+
+
+@app.command()
+@console.command
+def loaders(
+    shards: Annotated[Path, typer.Argument(metavar="SET", help="The shard set to read.")],
+    only: Annotated[list[str] | None, typer.Option(help="Measure only this loader; repeat for more.")] = None,
+    size: Annotated[int, typer.Option(min=1, help="Pixels a side.")] = 150,
+    batch: Annotated[int, typer.Option(min=1, help="Samples a batch.")] = 256,
+    workers: Annotated[int, typer.Option(min=1, help="Threads or processes a loader may use.")] = 2,
+    epochs: Annotated[int, typer.Option(min=2, help="Epochs a process; the first is counted apart.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Processes a loader; a claim needs 5.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Write the record here.")] = None,
+    json: console.JsonFlag = False,
+) -> None:
+    """Compare our loaders with others over one shard set, interleaved, each in a process of its own.
+
+    Example: bassline bench loaders demo/split/train --repeats 5 --out loaders.json
+    """
+    from bench.loaders import compare_loaders
+    from bench.record import write_record
+
+    with console.stage("bench") as stage:
+        record = compare_loaders(
+            shards,
+            names=tuple(only or ()),
+            size=size,
+            batch=batch,
+            workers=workers,
+            epochs=epochs,
+            repeats=repeats,
+            on_progress=lambda done, total, name: stage.update(done, total, name),
+        )
+        stage.summary = f"{len(record.measurements)} loaders, {repeats} processes each, in turns"
+    if out is not None:
+        write_record(record, out)
+    data = record.to_json()
+    if json:
+        console.emit(data)
+        return
+    console.out.print(loader_table(data))
+    if out is not None:
+        console.out.print(f"\nrecord: {out}", soft_wrap=True)
+
+
+def run_stalls(
+    run_file: Path, data: Path, out: Path | None, overrides: list[str], *, rounds: int = 6, seconds: float = 0.4
+) -> dict[str, Any]:
+    """Measures a run's stages with a progress line; returns the record."""
+    from trainer.config import load_run
+
+    config = load_run(run_file, overrides)
+    with console.stage("bench") as stage:
+        stage.update(0, None, "loading torch")
+        from bench.record import write_record
+        from bench.stalls import find_stalls
+
+        record = find_stalls(
+            config,
+            data,
+            rounds=rounds,
+            seconds=seconds,
+            on_progress=lambda done, total, name: stage.update(done, total, name),
+        )
+        if out is not None:
+            write_record(record, out)
+        ratio = record.ratios["epochs/step"]
+        stage.summary = (
+            f"epochs run at {ratio['median']:.0%} of the bare step; {record.verdict and record.verdict['name']}"
+        )
+    return record.to_json()
+
+
+def for_report(record: dict[str, Any]) -> dict[str, Any]:
+    """A stalls record as the report page draws it."""
+    settings = record["settings"]
+    return {
+        "sentence": record["verdict"]["sentence"],
+        "rates": [(name, measured["median"]) for name, measured in record["measurements"].items()],
+        "note": f"Each stage alone, and whole epochs, in images/s: medians of {settings['rounds']} rounds of "
+        f"{settings['seconds']:g} s, in turns. Decoder {settings['decoder']}, {settings['mode']} set, "
+        f"{settings['executor']} {settings['precision']} step, batches of {settings['batch']}.",
+    }
+
+
+@app.command()
+@console.command
+def stalls(
+    run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run file.")],
+    data: Annotated[Path, typer.Option(help="The split the run trains on.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the run file.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements a stage; a verdict needs 5.")] = 6,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of each measurement.")] = 0.4,
+    out: Annotated[Path | None, typer.Option(help="Write the record here.")] = None,
+    json: console.JsonFlag = False,
+) -> None:
+    """Measure a run's stages alone against its epochs, and say which one holds it back.
+
+    Example: bassline bench stalls battery/demo.toml --data demo/split
+    """
+    record = run_stalls(run_file, data, out, overrides or [], rounds=rounds, seconds=seconds)
+    if json:
+        console.emit(record)
+        return
+    made = console.table(
+        "Rates of each stage alone, and of epochs", "stage", "images/s", "95 %", right=("images/s", "95 %")
+    )
+    for name, measured in record["measurements"].items():
+        low, high = measured["ci95"]
+        interval = "-" if low is None else f"{low:,.0f} to {high:,.0f}"
+        made.add_row(name, f"{measured['median']:,.0f}", interval)
+    console.out.print(made)
+    console.out.print(f"\n{record['verdict']['sentence']}", soft_wrap=True)

@@ -1,0 +1,216 @@
+"""`bassline shards ...`: look at a shard set, check it, split it, make one from label folders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.markup import escape
+
+from bassline import console
+from shards.errors import ConfigError
+from shards.shard_set import ShardSet
+from shards.split import PARTS
+from shards.split import split as split_set
+
+__all__ = ["app", "run_split"]
+
+# Loaders that give each worker whole shards need several a part; a thousand thumbnails of 5 KB make one of 6 MB.
+SPLIT_SHARD_SAMPLES = 1000
+
+app = typer.Typer(help="Look at shard sets, check, split and make them.", no_args_is_help=True)
+
+SetPath = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the shard set.")]
+
+
+def _describe(opened: ShardSet) -> dict[str, Any]:
+    """What `info` says, as JSON."""
+    sides = np.maximum(opened.widths, opened.heights)
+    sizes = opened.sizes
+    groups, members = np.unique(opened.groups, return_counts=True) if len(opened) else (np.empty(0), np.empty(0))
+
+    def spread(values: Any) -> dict[str, int] | None:
+        if not len(values):
+            return None
+        low, middle, high = (int(value) for value in np.percentile(values, (0, 50, 100)))
+        return {"least": low, "median": middle, "most": high}
+
+    return {
+        "samples": len(opened),
+        "labels": opened.counts,
+        "split": opened.manifest.split,
+        "shards": len(opened.manifest.shards),
+        "bytes": sum(info.bytes for info in opened.manifest.shards),
+        "formats": dict(Counter(opened.ext(index) for index in range(len(opened))).most_common()),
+        "image_bytes": spread(sizes),
+        "longer_side": spread(sides),
+        "groups": len(groups),
+        "in_groups_of_several": int(members[members > 1].sum()),
+        "digest": opened.digest,
+        "source": opened.manifest.source,
+    }
+
+
+@app.command()
+@console.command
+def info(shards: SetPath, json: console.JsonFlag = False) -> None:
+    """Say what a shard set holds: counts by label, sizes, formats, near-duplicates.
+
+    Example: bassline shards info demo/set
+    """
+    with ShardSet.open(shards) as opened:
+        told = _describe(opened)
+    if json:
+        console.emit(told)
+        return
+    made = console.table(str(shards), "label", "samples", "share", right=("samples", "share"))
+    for label, count in told["labels"].items():
+        made.add_row(label, f"{count:,}", f"{count / max(told['samples'], 1):.1%}")
+    made.add_row("[bold]all[/]", f"[bold]{told['samples']:,}[/]", "")
+    console.out.print(made)
+    size, side = told["image_bytes"], told["longer_side"]
+    console.out.print()
+    console.out.print(f"[dim]shards[/]      {told['shards']}, {told['bytes'] / 1e6:,.1f} MB")
+    console.out.print(
+        f"[dim]formats[/]     {', '.join(f'{count:,} {name}' for name, count in told['formats'].items())}"
+    )
+    if size and side:
+        console.out.print(f"[dim]image size[/]  {size['least']:,} to {size['most']:,} bytes, median {size['median']:,}")
+        console.out.print(f"[dim]longer side[/] {side['least']} to {side['most']} pixels, median {side['median']}")
+    console.out.print(
+        f"[dim]groups[/]      {told['groups']:,}; {told['in_groups_of_several']:,} samples have near-duplicates"
+    )
+    console.out.print(f"[dim]digest[/]      {told['digest'][:16]}", soft_wrap=True)
+
+
+@app.command()
+@console.command
+def head(
+    shards: SetPath,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many samples.")] = 10,
+    json: console.JsonFlag = False,
+) -> None:
+    """Show the first samples: where each lies, its label, size and provenance.
+
+    Example: bassline shards head demo/set -n 5
+    """
+    with ShardSet.open(shards) as opened:
+        rows = [
+            {
+                "key": opened.key(index),
+                "label": opened.labels[int(opened.label_ids[index])],
+                "ext": opened.ext(index),
+                "width": int(opened.widths[index]),
+                "height": int(opened.heights[index]),
+                "bytes": int(opened.sizes[index]),
+                "where": str(opened.where(index)).rpartition(" ")[0],
+                "meta": opened.meta(index),
+            }
+            for index in range(min(count, len(opened)))
+        ]
+    if json:
+        console.emit({"samples": rows})
+        return
+    made = console.table(str(shards), "key", "label", "image", "where", "title", right=("image",))
+    for row in rows:
+        title = str(row["meta"].get("title") or row["meta"].get("image_url") or "")
+        image = f"{row['width']}x{row['height']} {row['ext']}, {row['bytes']:,} B"
+        made.add_row(row["key"], row["label"], image, row["where"], escape(title))
+    console.out.print(made)
+
+
+def _numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[Any, ...]:
+    """Three comma-separated numbers."""
+    try:
+        found = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != len(PARTS) or any(number < 0 for number in found):
+        example = "4500,1500,2000" if kind is int else "0.6,0.2,0.2"
+        raise ConfigError(option, "", f"{text!r}: expected three numbers for train, val and test, such as {example}")
+    return found
+
+
+def _label_numbers(texts: list[str]) -> dict[str, tuple[int, ...]]:
+    wanted = {}
+    for text in texts:
+        label, equals, numbers = text.rpartition("=")
+        if not equals or not label:
+            raise ConfigError("--label-counts", "", f"{text!r}: expected LABEL=N,N,N, such as guitar=3880,1311,1733")
+        wanted[label] = _numbers(f"--label-counts {label}", numbers, int)
+    return wanted
+
+
+def run_split(
+    source: Path,
+    out: Path,
+    *,
+    seed: int,
+    counts: tuple[int, ...] | None = None,
+    fractions: tuple[float, ...] | None = None,
+    label_counts: dict[str, tuple[int, ...]] | None = None,
+) -> dict[str, Any]:
+    """Splits with a progress line; returns what split.json says."""
+    words = {"hash": "hashing", "group": "grouping near-duplicates", "write": "writing"}
+    with console.stage("split") as stage:
+        made = split_set(
+            source,
+            out,
+            counts=counts,
+            fractions=fractions,
+            label_counts=label_counts,
+            seed=seed,
+            shard_samples=SPLIT_SHARD_SAMPLES,
+            on_progress=lambda at: stage.update(at.done, at.total, words[at.stage]),
+        )
+        recipe = made.recipe
+        for part in made.parts.values():
+            part.close()
+        sizes = ", ".join(f"{name} {part['samples']:,}" for name, part in recipe["parts"].items())
+        leaked = sum(recipe["naive"]["leaked"].values())
+        stage.summary = f"{sizes}; {recipe['groups']['groups']:,} groups"
+        if leaked:
+            stage.summary += f" [dim](cut without them, {leaked:,} samples would have a near-duplicate elsewhere)[/]"
+    return recipe
+
+
+@app.command()
+@console.command
+def split(
+    shards: SetPath,
+    out: Annotated[Path, typer.Option(help="Folder of the split; must not exist, or be empty.")],
+    counts: Annotated[
+        str | None, typer.Option(metavar="N,N,N", help="Samples of train, val and test, in proportion for each label.")
+    ] = None,
+    fractions: Annotated[str | None, typer.Option(metavar="F,F,F", help="Shares of train, val and test.")] = None,
+    label_counts: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL=N,N,N", help="Exact counts of one label; repeat for each.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides who goes where, and the order.")] = 0,
+    json: console.JsonFlag = False,
+) -> None:
+    """Cut a shard set into train, val and test: stratified, exact, near-duplicates never on two sides.
+
+    Example: bassline shards split demo/set --out parts --fractions 0.6,0.2,0.2 --seed 0
+    """
+    if sum(bool(value) for value in (counts, fractions, label_counts)) != 1:
+        raise ConfigError("shards split", "", "give one of --counts, --fractions and --label-counts")
+    recipe = run_split(
+        shards,
+        out,
+        seed=seed,
+        counts=_numbers("--counts", counts, int) if counts else None,
+        fractions=_numbers("--fractions", fractions, float) if fractions else None,
+        label_counts=_label_numbers(label_counts) if label_counts else None,
+    )
+    if json:
+        console.emit(recipe)
+        return
+    made = console.table(str(out), "label", *recipe["parts"], right=tuple(recipe["parts"]))
+    for label in recipe["source"]["counts"]:
+        made.add_row(label, *(f"{part['counts'][label]:,}" for part in recipe["parts"].values()))
+    made.add_row("[bold]all[/]", *(f"[bold]{part['samples']:,}[/]" for part in recipe["parts"].values()))
+    console.out.print(made)
