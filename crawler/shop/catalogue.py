@@ -1,4 +1,4 @@
-"""The embedded shop's stock, drawn from a seed: what a music shop sells, how it files it and which photographs it lacks.
+"""The embedded shop's stock, drawn from a seed: what a music shop sells, where, and which photographs it lacks.
 
 The proportions are those of the shop that the job came from: 6,924 guitars and 1,076 basses in 8,000 photographs.
 What a product looks like beyond its label (finish, hand, pose, ground) is drawn from the same distributions for both

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crawler.shop.draw.finishes import FINISHES
-from crawler.shop.draw.geometry import Points, box, rounded, spline
+from crawler.shop.draw.geometry import Points, box, mirrored, moved, rounded, spline
 from crawler.shop.draw.paint import Light
 from crawler.shop.draw.pen import Colour, Pen, shaded
 from crawler.shop.draw.spec import Spec
@@ -74,17 +74,14 @@ def _bag(x: float, top: float, height: float, rng: np.random.Generator) -> Thing
     """A gig bag: the instrument's shape in nylon, with a pocket, a zip and straps."""
     cloth = _GREYS[rng.integers(4)]
     w = height * rng.uniform(0.16, 0.19)
-    half = (
-        (0, 0),
-        (w * 0.45, 0.01 * height),
-        (w * 0.55, 0.1 * height),
-        (w * 0.5, 0.35 * height),
-        (w * 0.75, 0.48 * height),
-        (w * 0.85, 0.6 * height),
-    )
-    half = (*half, (w * 0.95, 0.75 * height), (w, 0.88 * height), (w * 0.8, 0.98 * height), (0, height))
-    points = spline([*half, *((-px, py) for px, py in reversed(half[1:-1]))]) + (x, top)
-    inner = (points - (x, top + height / 2)) * (0.86, 0.955) + (x, top + height / 2)
+    half = [
+        (0, 0), (w * 0.45, 0.01 * height), (w * 0.55, 0.1 * height), (w * 0.5, 0.35 * height),
+        (w * 0.75, 0.48 * height), (w * 0.85, 0.6 * height), (w * 0.95, 0.75 * height), (w, 0.88 * height),
+        (w * 0.8, 0.98 * height), (0, height),
+    ]  # fmt: skip
+    shape = spline(mirrored(half))
+    points = moved(shape, x, top)
+    inner = moved(moved(shape, 0, -height / 2) * (0.86, 0.955), x, top + height / 2)
 
     def draw(pen: Pen) -> None:
         pen.polygon(points, cloth)
@@ -107,9 +104,8 @@ def _case(rng: np.random.Generator) -> Thing:
     shell: Colour = ((30, 30, 32), (96, 62, 38), (170, 140, 84))[rng.integers(3)]
     wide = float(rng.uniform(12, 17))
     bottom = spline(
-        [(-wide * 0.32, -20), (wide * 0.32, -20), (wide * 0.42, -2), (wide * 0.5, 8), (wide * 0.46, 18), (wide * 0.2, 20.5),
-         (-wide * 0.2, 20.5), (-wide * 0.46, 18), (-wide * 0.5, 8), (-wide * 0.42, -2)]
-    )  # fmt: skip
+        mirrored([(wide * 0.32, -20), (wide * 0.42, -2), (wide * 0.5, 8), (wide * 0.46, 18), (wide * 0.2, 20.5)])
+    )
 
     def draw(pen: Pen) -> None:
         pen.polygon(bottom, shaded(shell, 0.7))
@@ -166,22 +162,24 @@ def _drum(pen: Pen, x: float, y: float, radius: float, height: float, colour: Co
     """A drum seen a little from above: shell, lugs, hoops and head."""
     turns = np.linspace(0, 2 * np.pi, 40)
     ring = np.stack((radius * np.cos(turns), radius * 0.3 * np.sin(turns)), 1)
-    pen.polygon(np.concatenate((ring[:21] + (x, y + height), ring[20:] + (x, y))), colour)
-    pen.polygon(np.concatenate((ring[12:19] + (x, y + height), ring[12:19][::-1] + (x, y))), (255, 255, 255, 60))
+    pen.polygon(np.concatenate((moved(ring[:21], x, y + height), moved(ring[20:], x, y))), colour)
+    pen.polygon(
+        np.concatenate((moved(ring[12:19], x, y + height), moved(ring[12:19][::-1], x, y))), (255, 255, 255, 60)
+    )
     for index in (2, 5, 8, 11, 14, 17):
         px, py = ring[index]
         pen.bar(x + px * 0.97, y + py + height / 2, radius * 0.06, height * 0.55, (206, 208, 212))
-    pen.path(ring[:21] + (x, y + height), radius * 0.07, (196, 198, 204))
-    pen.polygon(ring + (x, y), (196, 198, 204))
-    pen.polygon(ring * 0.93 + (x, y), (240, 240, 238))
+    pen.path(moved(ring[:21], x, y + height), radius * 0.07, (196, 198, 204))
+    pen.polygon(moved(ring, x, y), (196, 198, 204))
+    pen.polygon(moved(ring * 0.93, x, y), (240, 240, 238))
 
 
 def _cymbal(pen: Pen, x: float, y: float, radius: float, tilt: float) -> None:
     turns = np.linspace(0, 2 * np.pi, 36)
     plate = np.stack((radius * np.cos(turns), radius * 0.22 * np.sin(turns) + radius * tilt * np.cos(turns)), 1)
-    pen.polygon(plate + (x, y), (198, 158, 70))
-    pen.polygon(plate * 0.7 + (x, y - 0.1), (222, 184, 96))
-    pen.polygon(plate * 0.2 + (x, y - 0.4), (186, 146, 62))
+    pen.polygon(moved(plate, x, y), (198, 158, 70))
+    pen.polygon(moved(plate * 0.7, x, y - 0.1), (222, 184, 96))
+    pen.polygon(moved(plate * 0.2, x, y - 0.4), (186, 146, 62))
 
 
 def _drum_kit(spec: Spec, rng: np.random.Generator) -> Thing:

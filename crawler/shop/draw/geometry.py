@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Points", "Pose", "box", "fret", "mirrored", "rounded", "spline"]
+__all__ = ["Points", "Pose", "box", "fret", "mirrored", "moved", "rounded", "spline"]
 
 Points = NDArray[np.float64]
 _STEPS = 7  # points a spline segment: at 150 pixels a finer outline looks the same
@@ -40,7 +40,7 @@ def spline(points: Sequence[Sequence[float]]) -> Points:
     return np.asarray(curve.reshape(-1, 2))
 
 
-def rounded(points: Sequence[Sequence[float]], rounds: int = 3, cut: float = 0.14) -> Points:
+def rounded(points: Sequence[Sequence[float]] | Points, rounds: int = 3, cut: float = 0.14) -> Points:
     """A polygon with its corners cut `rounds` times (Chaikin), each time at `cut` of the edge."""
     polygon = np.array(points, dtype=np.float64)
     for turn in range(rounds):
@@ -60,6 +60,11 @@ def mirrored(half: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
     """A symmetric outline from its right half, given from the top to the bottom; points on the axis are not doubled."""
     left = [(-point[0], *point[1:]) for point in reversed(half) if point[0] != 0.0]
     return [*(tuple(point) for point in half), *left]
+
+
+def moved(points: Points, right: float, down: float) -> Points:
+    """The points (..., 2), shifted."""
+    return np.asarray(points + (right, down), dtype=np.float64)  # noqa: RUF005  an array's sum, not a tuple's
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crawler.shop.draw.geometry import Points, spline
+from crawler.shop.draw.geometry import Points, moved, spline
 from crawler.shop.draw.neck import Neck
 from crawler.shop.draw.pen import Colour, Pen, shaded
 
@@ -25,8 +25,8 @@ CHROME, GOLD, BLACK = (196, 198, 202), (204, 166, 88), (34, 34, 36)
 _HUMBUCKER, _SINGLE, _P90 = "humbucker", "single", "p90"
 
 _F_HOLE = spline((
-    (0.25, -2.2), (0.0, -2.35), (-0.22, -2.15), (-0.1, -1.8), (0.12, -1.0), (0.02, 0.0), (-0.12, 1.0), (-0.05, 2.0), (0.2, 2.45),
-    (0.5, 2.3), (0.5, 2.0), (0.25, 1.9), (0.16, 1.2), (0.3, 0.1), (0.42, -0.9), (0.35, -1.7),
+    (0.25, -2.2), (0.0, -2.35), (-0.22, -2.15), (-0.1, -1.8), (0.12, -1.0), (0.02, 0.0), (-0.12, 1.0), (-0.05, 2.0),
+    (0.2, 2.45), (0.5, 2.3), (0.5, 2.0), (0.25, 1.9), (0.16, 1.2), (0.3, 0.1), (0.42, -0.9), (0.35, -1.7),
 ))  # fmt: skip
 
 
@@ -247,7 +247,7 @@ def acoustic_bridge(pen: Pen, neck: Neck, wood: Colour, classical: bool, pins: C
             (-half, 0.45),
         )
     )
-    pen.polygon(belly + (0.1, 0.12), (0, 0, 0, 70))
+    pen.polygon(moved(belly, 0.1, 0.12), (0, 0, 0, 70))
     pen.polygon(belly, wood)
     pen.bar(0, 0, reach * 2 + 0.7, 0.15, (244, 240, 228), 0.04)
     xs = neck.string_xs(0.0)

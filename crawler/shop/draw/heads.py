@@ -35,7 +35,7 @@ SMALL_BASS_TUNERS = Tuners(0.24, 0.6, 0.55, 0.62)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A headstock relative to the nut: outline, string posts in string order (bass first) and the side of each button."""
+    """A headstock relative to the nut: outline, posts in string order (bass first), the side of each button."""
 
     outline: Points
     posts: tuple[tuple[float, float], ...]
@@ -120,8 +120,8 @@ def inline(strings: int, nut_in: float, bass: bool, shape: str, other_side: int 
         edge += [
             (x1 - 0.1, last - 0.95 * k), (x1 + 0.55 * big, last - 1.2 * k), (x1 + 1.2 * big, last - 0.85 * k),
             (x1 + 1.3 * big, last - 0.2), (x1 + 0.95 * big, last + 0.45 * k), (x1 + 0.75 * big, last + 0.95 * k),
-            (half + 0.85 * big, (first + last) / 2 - 0.2), (half + 0.95 * big, first - 0.9 * k), (half + 0.55 * big, first + 0.1),
-            (half + 0.12, -0.55 * k),
+            (half + 0.85 * big, (first + last) / 2 - 0.2), (half + 0.95 * big, first - 0.9 * k),
+            (half + 0.55 * big, first + 0.1), (half + 0.12, -0.55 * k),
         ]  # fmt: skip
     sides = [-1] * row
     if other_side:
@@ -159,7 +159,8 @@ def two_sided(left: int, right: int, nut_in: float, bass: bool, shape: str, tune
         "round": [(0, top), (high * 0.55, top + 0.12), (high * 0.95, top + 0.75)],
     }
     side: list[tuple[float, ...]] = [
-        (low + (high - low) * 0.5, (first + last) / 2), (low, first + 0.35), (half + 0.06, -0.4 * k), (half, 0, 1), (0, 0, 1),
+        (low + (high - low) * 0.5, (first + last) / 2), (low, first + 0.35), (half + 0.06, -0.4 * k), (half, 0, 1),
+        (0, 0, 1),
     ]  # fmt: skip
     posts = []
     for count, sign in ((left, -1), (right, 1)):
@@ -177,7 +178,8 @@ def slotted(nut_in: float, strings: int = 6) -> Head:
     outline = spline(
         mirrored(
             [
-                (0, top - 0.12), (wide * 0.3, top - 0.05), (wide * 0.5, top + 0.2), (wide * 0.9, top + 0.05), (wide, top + 0.4, 1),
+                (0, top - 0.12), (wide * 0.3, top - 0.05), (wide * 0.5, top + 0.2), (wide * 0.9, top + 0.05),
+                (wide, top + 0.4, 1),
                 (wide - 0.06, -3.5), (wide - 0.12, -1.1), (half + 0.02, -0.5), (half, 0, 1), (0, 0, 1),
             ]
         )

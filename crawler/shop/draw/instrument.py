@@ -8,9 +8,9 @@ from PIL import Image, ImageChops
 from crawler.shop.draw import hardware
 from crawler.shop.draw.bodies import BODIES, outline
 from crawler.shop.draw.finishes import FINISHES, Finish
-from crawler.shop.draw.geometry import Points, Pose
+from crawler.shop.draw.geometry import Points, Pose, moved
 from crawler.shop.draw.guards import PLASTICS, guard_for
-from crawler.shop.draw.heads import head_for, stub
+from crawler.shop.draw.heads import head_for
 from crawler.shop.draw.neck import neck_for
 from crawler.shop.draw.paint import Light, Photo, blurred, coverage
 from crawler.shop.draw.pen import Colour, Pen, shaded
@@ -36,25 +36,27 @@ class Instrument:
         self.head = head_for(spec.style, spec.strings, self.neck.nut_in, rng)
         stretch = spec.scale_in / BODIES[spec.style].scale_in
         self.guard = guard_for(spec.style, stretch, rng)
-        self.metal = _METALS[int(rng.choice(3, p=(0.7, 0.14, 0.16)))]
+        self.metal = _METALS[int(rng.choice(3, p=(0.58, 0.18, 0.24)))]
         self.plastic = _PLASTIC_PARTS[int(rng.choice(3, p=(0.6, 0.25, 0.15)))]
         self.button: Colour = self.metal if rng.random() < 0.75 else (232, 224, 196)
         if self.head.slots:
             self.button = (236, 230, 212)
         bound = {"acoustic": 0.7, "classical": 0.75, "hollow": 0.85, "carved": 0.7, "flat": 0.08}[self.top]
+        if self.neck.bass:  # four guitars in ten are bound, most of them acoustic; so are four basses in ten
+            bound = 0.4
         self.binding = _BINDINGS[int(rng.choice(3, p=(0.5, 0.3, 0.2)))] if rng.random() < bound else None
-        self.face_pick = float(rng.random())
+        self.face_pick, self.dark_head = float(rng.random()), bool(rng.random() < 0.5)
         self.seed = int(rng.integers(2**62))
 
     @property
     def bounds(self) -> Points:
         """Points that must be inside the picture."""
-        head = self.head.extent + (0, -self.spec.scale_in)
+        head = moved(self.head.extent, 0, -self.spec.scale_in)
         return np.concatenate((self.body[::6], head))
 
     def silhouette(self) -> list[Points]:
         """Polygons that throw the shadow."""
-        return [self.body, self.neck.outline(), self.head.outline + (0, -self.spec.scale_in)]
+        return [self.body, self.neck.outline(), moved(self.head.outline, 0, -self.spec.scale_in)]
 
     def paint(self, photo: Photo, pose: Pose, light: Light) -> None:
         """The body with its finish and guard, at the picture's own size."""
@@ -121,14 +123,15 @@ class Instrument:
 
     def _head(self, pen: Pen, nut_y: float) -> None:
         face: Colour = self.neck.wood
-        if self.top in ("acoustic", "classical", "hollow", "carved"):
+        # half of all guitars have a dark head (acoustic and carved ones), and so have half of the basses
+        if self.top in ("acoustic", "classical", "hollow", "carved") or (self.neck.bass and self.dark_head):
             face = (22, 20, 20) if self.face_pick < 0.55 else shaded((84, 52, 38), 0.8 + 0.4 * self.face_pick)
         elif self.face_pick < 0.16:
             face = shaded(self.finish.colours[-1], 1.0)
         elif self.face_pick < 0.36:
             face = (24, 24, 26)
-        shape = self.head.outline + (0, nut_y)
-        pen.polygon(shape + (0.1, 0.12), (0, 0, 0, 50))
+        shape = moved(self.head.outline, 0, nut_y)
+        pen.polygon(moved(shape, 0.1, 0.12), (0, 0, 0, 50))
         pen.polygon(shape, shaded(face, 0.82))
         middle = shape.mean(0)
         pen.polygon((shape - middle) * (0.9, 0.95) + middle, face)

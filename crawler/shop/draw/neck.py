@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crawler.shop.draw.geometry import Points, fret
+from crawler.shop.draw.geometry import Points, fret, moved
 from crawler.shop.draw.pen import Colour, Pen, shaded
 
 __all__ = ["Neck", "neck_for"]
@@ -59,9 +59,9 @@ class Neck:
     def draw_board(self, pen: Pen, rng: np.random.Generator) -> None:
         """Board, frets, inlays and nut."""
         outline = self.outline()
-        pen.polygon(outline + (0.12, 0.1), (0, 0, 0, 70))
+        pen.polygon(moved(outline, 0.12, 0.1), (0, 0, 0, 70))
         pen.polygon(outline, self.board)
-        centre = outline * (0.35, 1) + (0.15, 0)
+        centre = moved(outline * (0.35, 1), 0.15, 0)
         pen.polygon(centre, (*shaded(self.board, 1.18)[:3], 150))  # the board is arched: its middle catches the light
         if self.inlay in ("block", "trapezoid"):
             for mark in (1, *_MARKS) if self.inlay == "block" else _MARKS:
@@ -70,7 +70,7 @@ class Neck:
         ys = np.array([-fret(self.scale_in, number) for number in range(1, self.frets + 1)])
         xs = np.array([self.half_width(float(y)) for y in ys])
         rows = np.stack((np.stack((-xs, ys), 1), np.stack((xs, ys), 1)), 1)
-        pen.lines(rows + (0, 0.05), 0.09, (0, 0, 0, 80))
+        pen.lines(moved(rows, 0, 0.05), 0.09, (0, 0, 0, 80))
         pen.lines(rows, 0.08, (206, 202, 190))
         if self.inlay == "dot":
             self._dots(pen)
@@ -107,7 +107,7 @@ class Neck:
                 points.insert(0, (x, y - self.scale_in))
             alpha = min(int(bright[3] * (0.45 + gauge * 9)), 255)  # type: ignore[misc]
             path = np.array(points)
-            pen.path(path + (0.06, 0.03), gauge, (0, 0, 0, alpha // 3))
+            pen.path(moved(path, 0.06, 0.03), gauge, (0, 0, 0, alpha // 3))
             pen.path(path, gauge, (*bright[:3], alpha))
 
 
@@ -132,7 +132,9 @@ def neck_for(style: str, strings: int, scale_in: float, rng: np.random.Generator
     if style == "violin-bass":
         frets = 22
     roll = rng.random()
-    board = _ROSEWOOD if roll < 0.55 else _EBONY if roll < 0.75 else _MAPLE
+    # two guitars in three may not have a maple board (below), so a bass that may has one half as often
+    maple = 0.12 if bass else 0.25
+    board = _MAPLE if roll < maple else _EBONY if roll < maple + 0.2 else _ROSEWOOD
     if board is _MAPLE and style not in (
         "st",
         "t",
@@ -144,9 +146,8 @@ def neck_for(style: str, strings: int, scale_in: float, rng: np.random.Generator
         "modern-bass",
     ):
         board = _ROSEWOOD
-    light_wood = rng.random() < (
-        0.3 if style in ("single-cut", "semi-hollow", "twin-horn", "classical", "dreadnought") else 0.75
-    )
+    set_neck = style in ("single-cut", "semi-hollow", "twin-horn", "classical", "dreadnought")
+    light_wood = rng.random() < (0.3 if set_neck else 0.5 if bass else 0.75)
     wood = _MAPLE if light_wood or board is _MAPLE else (116, 66, 42)
     inlay = "none" if classical else str(rng.choice(("dot", "block", "trapezoid", "none"), p=(0.76, 0.09, 0.09, 0.06)))
     if style in ("single-cut", "semi-hollow", "archtop") and rng.random() < 0.5:

@@ -71,7 +71,7 @@ class Photo:
     def cropped(
         self, mask: Image.Image, bounds: tuple[int, int, int, int], pose: Pose
     ) -> tuple[Image.Image, tuple[slice, slice], Field, Field]:
-        """The part of the picture around `bounds`: the mask cut to it, its window, and each pixel's x and y in inches."""
+        """The picture around `bounds`: the mask cut to it, its window, and each pixel's x and y in inches."""
         pad = 3
         left, upper = max(bounds[0] - pad, 0), max(bounds[1] - pad, 0)
         right, lower = min(bounds[2] + pad, self.size), min(bounds[3] + pad, self.size)
@@ -137,20 +137,22 @@ def _finish(finish: Finish, deep: Field, x_in: Field, y_in: Field, rng: np.rando
             [np.interp(inside, stops[::-1], [colour[channel] for colour in reversed(colours)]) for channel in range(3)],
             -1,
         ).astype(np.float32)
-    if finish.kind in ("solid",):
+    if finish.kind == "solid":
         return paint
     if finish.kind == "metallic":
         glow = np.exp(-(((x_in + y_in * 0.6 - 2) / 6) ** 2)) * np.float32(0.35 * metal)
         return np.asarray(paint * (0.85 + glow[..., None]), np.float32)
-    book = np.abs(x_in) if grain_pick < 0.6 or finish.kind == "flame" else x_in + 20  # two halves of one plank
+    book: Field = (
+        np.abs(x_in) if grain_pick < 0.6 or finish.kind == "flame" else x_in + np.float32(20)
+    )  # two halves of one plank
     if finish.kind == "flame":
-        wave = sample("flame" if grain_pick < 0.8 else "quilt", book, y_in + book * 0.3, shift)
+        wave = sample("flame" if grain_pick < 0.8 else "quilt", book, y_in + book * np.float32(0.3), shift)
         return np.asarray(paint * (1 + 0.16 * amount * wave[..., None]), np.float32)
     if top in ("acoustic", "classical", "hollow"):
         name = "mahogany" if sum(finish.colours[0]) < 380 else "spruce"
         strength = 0.045
     else:
         name = ("ash", "mahogany", "spruce")[int(grain_pick * 3)]
-        strength = 0.12 if name == "ash" else 0.07
+        strength = 0.08 if name == "ash" else 0.05
     grain = sample(name, book, y_in, shift)
     return np.asarray(paint * (1 + strength * amount * grain[..., None]), np.float32)

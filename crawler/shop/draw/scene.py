@@ -72,7 +72,7 @@ def _turn(rng: np.random.Generator) -> tuple[float, bool]:
 
 
 def _frame(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """The rectangle that the product fills, in pixels: never quite the same, rarely off the picture's centre by much."""
+    """The rectangle that the product fills, in pixels: never quite the same, rarely far off the centre."""
     margin = rng.choice((rng.uniform(2, 7), rng.uniform(5, 16), rng.uniform(-9, 0)), p=(0.6, 0.36, 0.04))
     x, y = rng.normal(0, 1.2, 2) if rng.random() < 0.8 else rng.normal(0, 4, 2)
     limit = abs(margin)

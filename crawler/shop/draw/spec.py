@@ -1,4 +1,4 @@
-"""What a picture is drawn from: a handful of facts and two seeds, so that a colour variant is the same picture repainted."""
+"""What a picture is drawn from: a few facts and a seed, so that a colour variant is the same picture repainted."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def _smooth(rng: np.random.Generator, along: float, across: float) -> Field:
 def tile(name: str) -> Field:
     """A (TILE, TILE) float32 texture around 0, about unit variance; the grain runs along y.
 
-    Names: 'spruce' (fine straight lines), 'ash' (bold cathedral grain), 'mahogany' (short pores), 'flame' (ripples across
-    the grain), 'quilt', 'tortoise'.
+    Names: 'spruce' (fine straight lines), 'ash' (bold cathedral grain), 'mahogany' (short pores), 'flame' (ripples
+    across the grain), 'quilt', 'tortoise'.
     """
     rng = np.random.default_rng(sum(name.encode()))
     rows, columns = np.mgrid[0:TILE, 0:TILE].astype(np.float32)
@@ -58,4 +58,5 @@ def sample(name: str, x_in: Field, y_in: Field, shift: tuple[int, int]) -> Field
     """The texture at positions in inches; `shift` (tile pixels) chooses the plank it was cut from."""
     columns = (x_in * PER_INCH).astype(np.int32) + shift[0]
     rows = (y_in * PER_INCH).astype(np.int32) + shift[1]
-    return tile(name)[rows & (TILE - 1), columns & (TILE - 1)]
+    patch: Field = tile(name)[rows & (TILE - 1), columns & (TILE - 1)]
+    return patch
