@@ -20,8 +20,11 @@ Make = Callable[..., Sample]
 
 
 def _draw(seed: int, kind: str = "JPEG", size: tuple[int, int] = (40, 32)) -> bytes:
-    """An image of its own for each seed: coarse random blocks, so that no two are near-duplicates."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
+    """A picture of its own for each seed: blocks of one color, light and dark, on white; no two are near-duplicates."""
+    rng = np.random.default_rng(seed)
+    shade = np.where(rng.random((16, 16, 1)) < 0.5, 1.0, rng.uniform(0.2, 0.8, (16, 16, 1)))
+    color = np.where(shade < 1, rng.permutation([90, 160, 220]), 255)
+    blocks = (shade * color).astype(np.uint8)
     out = io.BytesIO()
     Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(out, kind)
     return out.getvalue()
