@@ -63,8 +63,11 @@ class Collection:
                         walkers.create_task(self._walk(waiting))
                 for lane in self._lanes.values():
                     lane.complete()
-        finally:
+        except BaseException:
             await asyncio.to_thread(self._examiners.shutdown, cancel_futures=True)
+            raise
+        # what was fetched last is still being examined: wait for it, and only then is everything in the ledger
+        await asyncio.to_thread(self._examiners.shutdown)
         await self._frontier.flush()
 
     # -- result pages --

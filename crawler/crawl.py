@@ -22,6 +22,7 @@ from crawler.limits import Limits
 from crawler.report import CrawlReport, CrawlStats
 from crawler.settle import outcomes, settle
 from crawler.site import Site
+from shards.writer import MAX_SAMPLES
 
 __all__ = ["OnProgress", "crawl", "run"]
 
@@ -36,6 +37,7 @@ async def crawl(
     limits: Limits | None = None,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
+    shard_samples: int = MAX_SAMPLES,
 ) -> CrawlReport:
     """Crawls a site into a shard set in `out`, or goes on with the crawl that is there.
 
@@ -45,16 +47,25 @@ async def crawl(
         limits: instead of the site file's own.
         on_progress: called five times a second and once at the end.
         stop: set it to end early; what is in flight is given up, everything done is kept.
+        shard_samples: samples a shard.
 
     Raises:
         NotACrawl, OtherSite, CrawlBusy: `out` is not this crawl's folder.
         NothingFound: the site gave no category with a label, or no image.
         LedgerFailed: the disk is full or failing.
     """
-    return await _Crawl(site, out, limits or site.limits, on_progress or (lambda stats: None)).run(stop)
+    settings = (limits or site.limits, on_progress or (lambda stats: None), shard_samples)
+    return await _Crawl(site, out, *settings).run(stop)
 
 
-def run(site: Site, out: Path, *, limits: Limits | None = None, on_progress: OnProgress | None = None) -> CrawlReport:
+def run(
+    site: Site,
+    out: Path,
+    *,
+    limits: Limits | None = None,
+    on_progress: OnProgress | None = None,
+    shard_samples: int = MAX_SAMPLES,
+) -> CrawlReport:
     """`crawl` for callers without an event loop. SIGINT and SIGTERM end it early: `finished` is then False."""
 
     async def interruptible() -> CrawlReport:
@@ -63,13 +74,14 @@ def run(site: Site, out: Path, *, limits: Limits | None = None, on_progress: OnP
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop.set)
-        return await crawl(site, out, limits=limits, on_progress=on_progress, stop=stop)
+        return await crawl(site, out, limits=limits, on_progress=on_progress, stop=stop, shard_samples=shard_samples)
 
     return asyncio.run(interruptible())
 
 
 class _Crawl:
-    def __init__(self, site: Site, out: Path, limits: Limits, on_progress: OnProgress) -> None:
+    def __init__(self, site: Site, out: Path, limits: Limits, on_progress: OnProgress, shard_samples: int) -> None:
+        self._shard_samples = shard_samples
         self._site, self._out, self._limits, self._on_progress = site, out, limits, on_progress
         self._stats = CrawlStats()
         self._traffic = Traffic()
@@ -79,7 +91,7 @@ class _Crawl:
         self._work: asyncio.Task[None] | None = None
 
     async def run(self, stop: asyncio.Event | None) -> CrawlReport:
-        self._frontier = Frontier(self._out, on_failure=self._cancel)
+        self._frontier = Frontier(self._out, shard_samples=self._shard_samples, on_failure=self._cancel)
         try:
             await self._refuse_other_site()
             if await self._frontier.meta("stage") == "done":

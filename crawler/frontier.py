@@ -26,7 +26,7 @@ from crawler.extract import Item
 from crawler.thumbnails import Thumbnail
 from crawler.urls import netloc_of
 from shards.sample import Sample
-from shards.writer import ShardWriter
+from shards.writer import MAX_SAMPLES, ShardWriter
 
 __all__ = ["LEDGER_NAME", "Category", "Frontier", "Job", "Result"]
 
@@ -78,14 +78,25 @@ class Result:
 
 
 class Frontier:
-    """The ledger of one crawl in `folder`; `open` it, `close` it.
+    """The ledger of one crawl; made inside an event loop, to be closed.
 
-    Every method but `post` and `open` returns an awaitable that is done when the thread has done it (not yet durable;
-    `flush` makes it so).
+    Its coroutines are done when the thread has done it, which is not yet durable; `flush` makes it so. Results are
+    posted by any thread, and are not waited for.
+
+    Args:
+        folder: a new or empty one, or that of a crawl to go on with.
+        shard_samples: when a shard is full.
+        on_failure: called in the event loop when nothing can be written any more; `failure` then says why.
+
+    Raises:
+        NotACrawl, CrawlBusy, LedgerFailed: the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, on_failure: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, shard_samples: int = MAX_SAMPLES, on_failure: Callable[[], None] | None = None
+    ) -> None:
         self.folder = folder
+        self._shard_samples = shard_samples
         self.failure: LedgerFailed | None = None
         self.taken = self.taken_bytes = 0  # results handled so far; with those posted, what is still on its way
         self.kept = 0
@@ -135,6 +146,7 @@ class Frontier:
             shard=int(self._meta("shard") or 0),
             committed_bytes=int(self._meta("committed_bytes") or 0),
             samples=int(self._meta("shard_samples") or 0),
+            max_samples=self._shard_samples,
         )
         self._labels = {name: number for number, name in enumerate(json.loads(self._meta("labels") or "[]"))}
         self._db.execute("BEGIN")

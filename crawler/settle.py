@@ -70,6 +70,9 @@ def settle(db: sqlite3.Connection, folder: Path, site: Site, labels: list[str], 
     db.execute("CREATE INDEX temp.same_sha256 ON same (sha256)")
     db.execute(_FIRSTS)
     db.execute(_OUTCOMES, limit)
+    lost = db.execute("SELECT count(*) FROM product WHERE outcome IS NULL").fetchone()[0]
+    if lost:
+        raise AssertionError(f"{lost} products without an outcome: a fault in the crawler, not in the site")
     doomed: dict[int, list[str]] = {}
     for shard, key in db.execute(_DOOMED, limit):
         doomed.setdefault(shard, []).append(key)
