@@ -31,6 +31,7 @@ __all__ = [
     "ROW",
     "Index",
     "TarSample",
+    "dali_index",
     "load_index",
     "map_file",
     "tar_samples",
@@ -110,6 +111,20 @@ def write_dali_index(path: Path) -> Path:
     A tar without samples gets none, as DALI refuses one.
     """
     target = path.with_suffix(".idx")
+    content = dali_index(path)
+    if content is None:
+        target.unlink(missing_ok=True)
+    else:
+        write_atomic(target, [content])
+    return target
+
+
+def dali_index(path: Path) -> bytes | None:
+    """What belongs into a tar's .idx; None for a tar without samples.
+
+    Raises:
+        TarDamaged: the tar cannot be walked.
+    """
     samples: list[list[str]] = []
     last = None
     for member in tar.walk(map_file(path), path):
@@ -122,12 +137,8 @@ def write_dali_index(path: Path) -> Path:
             samples.append([])
             last = key
         samples[-1].append(f"{ext} {member.offset} {member.size} {member.name}")
-    if samples:
-        lines = [f"v1.2 {len(samples)}", *map(" ".join, samples), ""]
-        write_atomic(target, ["\n".join(lines).encode("utf-8", "surrogateescape")])
-    else:
-        target.unlink(missing_ok=True)
-    return target
+    lines = [f"v1.2 {len(samples)}", *map(" ".join, samples), ""]
+    return "\n".join(lines).encode("utf-8", "surrogateescape") if samples else None
 
 
 def write_index(
