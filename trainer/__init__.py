@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from trainer.config import RunConfig, load_run
 
 if TYPE_CHECKING:
-    from trainer.fit import Progress
     from trainer.predict import Model, Prediction, load
+    from trainer.progress import Progress
 
 __all__ = ["Model", "Prediction", "Progress", "RunConfig", "load", "load_run"]
 
 _LATE = {
     "Model": "trainer.predict",
     "Prediction": "trainer.predict",
-    "Progress": "trainer.fit",
+    "Progress": "trainer.progress",
     "load": "trainer.predict",
 }
 

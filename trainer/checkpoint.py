@@ -65,12 +65,14 @@ class ModelCard:
             raise ModelUnreadable(path, "is not a model that bassline wrote")
         try:
             told: dict[str, Any] = json.loads(metadata["bassline"])
-            fields = {name: tuple(told[name]) if isinstance(told[name], list) else told[name] for name in cls.__slots__}
+            fields: dict[str, Any] = {name: told[name] for name in cls.__slots__}
         except (KeyError, TypeError, ValueError) as error:
             raise ModelUnreadable(path, f"its metadata is damaged ({error!r})") from None
         if told.get("format") != _FORMAT:
             raise ModelUnreadable(path, f"is a model of format {told.get('format')}, this reads {_FORMAT}")
         fields["net"] = validate(Net, fields["net"], str(path))
+        for name in ("labels", "mean", "std"):
+            fields[name] = tuple(fields[name])
         return cls(**fields)
 
 

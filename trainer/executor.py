@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import torch
 from shards.errors import ConfigError
 from trainer.step import Step
 
-__all__ = ["Compiled", "Eager", "Graph", "open_executor"]
+__all__ = ["Compiled", "Eager", "Graph", "bare_rate", "open_executor"]
 
 
 class Eager:
@@ -108,3 +109,19 @@ def open_executor(name: str, step: Step) -> Eager:
     if name == "auto":
         name = "graph" if step.device.type == "cuda" else "eager"
     return {kind.name: kind for kind in (Eager, Compiled, Graph)}[name](step)
+
+
+def bare_rate(executor: Eager, seconds: float) -> float | None:
+    """Images per second of the step on a batch that is there already: what no feed can exceed. Spoils the weights.
+
+    None where fewer than three steps fit into `seconds`.
+    """
+    step, took = executor.step, list[float]()
+    step.start_epoch()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end and len(took) < 200:
+        began = time.perf_counter()
+        executor.run(len(step.images))
+        float(step.loss_sum)  # waits for the device
+        took.append(time.perf_counter() - began)
+    return round(len(step.images) / statistics.median(took), 1) if len(took) >= 3 else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,11 @@ from trainer.config import RunConfig, config_hash, to_toml
 from trainer.decode import Decoder, open_decoder
 from trainer.device import choose_device, choose_precision, describe, keep_pages
 from trainer.errors import LossNotFinite, RunChanged
-from trainer.executor import Eager, open_executor
+from trainer.executor import Eager, bare_rate, open_executor
 from trainer.metrics import Metrics, measure
 from trainer.nets import build_net, parameters_of
 from trainer.optim import Optimiser
+from trainer.progress import Progress
 from trainer.result import (
     METRICS_NAME,
     RESULT_NAME,
@@ -47,31 +47,6 @@ from trainer.store import Feed, Moments, decode_all, free_bytes
 from trainer.stream import scan
 
 __all__ = ["Progress", "fit"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands.
-
-    Args:
-        stage: "decode", "compile", "train", "validate" or "test".
-        done, total: samples of the stage; for train and validate those of this epoch.
-        epoch, epochs: from 1; 0 before the first.
-        train_loss, val_loss, val_accuracy: of the last whole epoch, None before it.
-        best_epoch: 0 before the first.
-        images_per_s: training rate of the last whole epoch.
-    """
-
-    stage: str
-    done: int
-    total: int
-    epoch: int = 0
-    epochs: int = 0
-    train_loss: float | None = None
-    val_loss: float | None = None
-    val_accuracy: float | None = None
-    best_epoch: int = 0
-    images_per_s: float | None = None
 
 
 def fit(
@@ -144,7 +119,8 @@ class _Run:
 
     def go(self, state: dict[str, Any] | None) -> dict[str, Any]:
         """From the images to result.json."""
-        decoder = self._decoder()
+        with self.clock.spend("decode"):
+            decoder = self._decoder()  # DALI's import is part of what decoding costs
         try:
             train, val = self._decode(decoder)
             if self.mode == "resident":
@@ -364,7 +340,7 @@ class _Run:
                 measured, samples, probabilities = self._measure(test, labels)
             write_test(self.out / TEST_NAME, self.split.test, samples, probabilities, labels)
         with self.clock.spend("ceiling"):
-            bare = self._bare_rate(0.02 * self.clock.parts["train"])
+            bare = bare_rate(self.executor, 0.02 * self.clock.parts["train"])
         time_s, residual = seconds_of(split := self.clock.split())
         to_best, to_best_residual = seconds_of(self.best["clock"])
         result = {
@@ -397,22 +373,6 @@ class _Run:
         }
         write_result(self.out / RESULT_NAME, result)
         return result
-
-    def _bare_rate(self, seconds: float) -> float | None:
-        """Images per second of the step on a batch that is already there: what no feed can exceed. Spoils the weights.
-
-        None where fewer than three steps fit into `seconds`.
-        """
-        self.step.start_epoch()
-        batch = len(self.step.images)
-        took: list[float] = []
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and len(took) < 200:
-            began = time.monotonic()
-            self.executor.run(batch)
-            float(self.step.loss_sum)  # waits for the device
-            took.append(time.monotonic() - began)
-        return round(batch / float(np.median(took)), 1) if len(took) >= 3 else None
 
     # --- progress
 

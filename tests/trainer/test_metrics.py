@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as peer
 
@@ -16,6 +16,7 @@ LABELS = ("a", "b", "c", "d")
 answers = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=200)
 
 
+@settings(max_examples=40)
 @given(answers)
 def test_agrees_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     truth, answer = np.array(pairs, np.int64).T
