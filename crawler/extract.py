@@ -61,7 +61,7 @@ def parse(body: bytes, url: str, content_type: str = "") -> Tree:
         "".encode(charset)
     except (LookupError, ValueError):
         charset = "utf-8"
-    root = Selector(body=body, type="html", encoding=charset, huge_tree=False).root
+    root = Selector(body=body.strip() or b"<html></html>", type="html", encoding=charset, huge_tree=False).root
     bases = compile_selector("base::attr(href)")(root)
     return Tree(root, (absolute(url, str(bases[0])) if bases else None) or url)
 
