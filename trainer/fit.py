@@ -340,7 +340,7 @@ class _Run:
                 measured, samples, probabilities = self._measure(test, labels)
             write_test(self.out / TEST_NAME, self.split.test, samples, probabilities, labels)
         with self.clock.spend("ceiling"):
-            bare = bare_rate(self.executor, 0.02 * self.clock.parts["train"])
+            bare = bare_rate(self.executor, min(2.0, 0.05 * self.clock.parts["train"]))
         time_s, residual = seconds_of(split := self.clock.split())
         to_best, to_best_residual = seconds_of(self.best["clock"])
         result = {
