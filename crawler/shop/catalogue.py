@@ -310,7 +310,7 @@ def _shelves(rng: random.Random, kind: str, model: _Model, strings: int, left_ha
     shelf = model.shelf
     if kind == "bass" and shelf in ("4-string-basses", "5-string-basses"):
         shelf = f"{strings}-string-basses"
-    if model.style == "classical" and model.scales_in[0] and rng.random() < 0.3:
+    if model.style == "classical" and rng.random() < 0.3:
         shelf = "student-guitars"
     parents = {slug: parent for slug, _, parent in _SHELVES}
     others = [slug for slug, parent in parents.items() if parent == parents[shelf] and slug != shelf]

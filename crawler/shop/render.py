@@ -30,6 +30,7 @@ __all__ = ["Photographs", "default_cache", "default_thumbnail", "render", "rende
 
 _MAGIC = b"BASSSHOP"
 _HEAD = struct.Struct("<8sQ")
+_KEPT_SHOPS = 4  # about 40 MB each at 8,000 products
 _ROW = np.dtype([("id", "<u8"), ("offset", "<u8"), ("size", "<u8")])
 
 
@@ -106,13 +107,17 @@ def rendered(
     Args:
         catalogue: the shop.
         cache: folder of rendered shops; None is `default_cache()`.
-        workers: processes to draw with; None is one a core, 1 draws in this process.
+        workers: processes to draw with; None is one a core, 1 draws in this process. They are spawned, so a script
+            that calls this needs the usual `if __name__ == "__main__"`.
         on_progress: called with (drawn, total) as work goes on; not called when the cache has it all.
     """
     products = [product for product in catalogue.products if product.photo]
     path = (cache or default_cache()) / f"{_digest(products)}.shop"
     if not path.exists():
         _draw_all(products, path, workers or os.cpu_count() or 1, on_progress or (lambda drawn, total: None))
+    path.touch()  # the folder keeps the shops used last
+    for stale in sorted(path.parent.glob("*.shop"), key=lambda shop: shop.stat().st_mtime)[:-_KEPT_SHOPS]:
+        stale.unlink(missing_ok=True)
     return Photographs(path)
 
 
