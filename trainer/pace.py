@@ -14,7 +14,7 @@ import torch
 from shards.read import Batch, BatchReader, permutation
 from trainer.clock import Clock
 from trainer.config import RunConfig
-from trainer.fit import _Run
+from trainer.session import Session
 from trainer.split_data import open_split
 
 __all__ = ["Pace"]
@@ -36,10 +36,10 @@ class Pace:
     def __init__(self, config: RunConfig, data: Path) -> None:
         self._split = open_split(data)
         try:
-            self._run = _Run(config, self._split, data, Clock(None), None)
-            self._decoder = self._run._decoder()
-            self._feed, _ = self._run._decode(self._decoder)
-            self._run._build(self._feed)
+            self._run = Session(config, self._split, data, Clock(None), None)
+            self._decoder = self._run.open_decoder()
+            self._feed, _ = self._run.decode(self._decoder)
+            self._run.build(self._feed)
             self._step = self._run.step
             self._batch = len(self._step.images)
             left = len(self._feed.samples) % self._batch

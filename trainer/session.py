@@ -1,0 +1,378 @@
+"""One run in progress: everything between the images and result.json.
+
+Everything random follows from (seed, epoch), so an epoch needs no history but the weights and the optimiser's state;
+that makes resuming exact. The device is waited for once an epoch, never in a step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shards.read import permutation
+from shards.shard_set import ShardSet
+from trainer import decode as decoders
+from trainer.checkpoint import BEST_NAME, LAST_NAME, ModelCard, save_last, save_model
+from trainer.clock import Clock
+from trainer.config import RunConfig, config_hash
+from trainer.decode import Decoder
+from trainer.device import choose_device, choose_precision, describe, keep_pages
+from trainer.errors import LossNotFinite
+from trainer.executor import Eager, bare_rate, open_executor
+from trainer.metrics import Metrics, measure
+from trainer.nets import build_net, parameters_of
+from trainer.optim import Optimiser
+from trainer.progress import Progress
+from trainer.result import (
+    METRICS_NAME,
+    RESULT_NAME,
+    TEST_NAME,
+    History,
+    seconds_of,
+    write_result,
+    write_test,
+)
+from trainer.split_data import SplitData
+from trainer.step import Normaliser, Step
+from trainer.store import Feed, Moments, decode_all, free_bytes
+from trainer.stream import scan
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One run in progress: decoded data, net, step and executor, from the images to result.json.
+
+    `open_decoder`, `decode` and `build`, in this order, make it ready to step; `go` does all of it.
+
+    Args:
+        config: the run.
+        split: its data.
+        out: the run folder.
+        clock: counts from the command's start.
+        on_progress: see `trainer.fit.fit`.
+
+    Raises:
+        ConfigError: device or precision are not to be had here.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        split: SplitData,
+        out: Path,
+        clock: Clock,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.config, self.split, self.out, self.clock = config, split, out, clock
+        self.on_progress, self._told = on_progress, 0.0
+        self.device = choose_device(config.train)
+        self.precision = choose_precision(config.train, self.device)
+        if self.device.type == "cpu":
+            keep_pages()
+        else:
+            torch.backends.cudnn.benchmark = True  # shapes do not change
+        self.epoch, self.steps, self.since_best = 0, 0, 0
+        self.best: dict[str, Any] = {"epoch": 0, "value": None}
+
+    def go(self, state: dict[str, Any] | None) -> dict[str, Any]:
+        """From the images to result.json."""
+        with self.clock.spend("decode"):
+            decoder = self.open_decoder()  # DALI's import is part of what decoding costs
+        try:
+            train, val = self.decode(decoder)
+            if self.mode == "resident":
+                decoder.close()
+            with self.clock.spend("compile"):
+                self.build(train)
+            if state is not None:
+                self._take_up(state)
+            with closing(History(self.out / METRICS_NAME, self.epoch)) as history:
+                self._train(train, val, history)
+                rate = history.images_per_s()
+            return self._finish(train, val, rate)
+        finally:
+            decoder.close()
+
+    # --- before the first step
+
+    def open_decoder(self) -> Decoder:
+        """The run's decoder for its device."""
+        data = self.config.data
+        return decoders.open_decoder(data.decoder, data.size, data.fit, data.threads, self.device.type)
+
+    def decode(self, decoder: Decoder) -> tuple[Feed, Feed]:
+        """Training and validation part, resident or streaming; pixel statistics come from the training part."""
+        self.decoder_name = f"{decoder.name} ({decoder.device})"
+        parts = (("train", self.split.train), ("val", self.split.val))
+        total = sum(len(source) for _, source in parts)
+        self.mode = self.config.data.mode
+        if self.mode == "auto":
+            need = total * decoder.size**2 * 3
+            # Half of what is free: activations, gradients and the page cache need the rest.
+            self.mode = "resident" if need < free_bytes(self.device) // 2 else "stream"
+        moments, feeds, before = Moments(), [], 0
+        with self.clock.spend("decode"):
+            for part, source in parts:
+                feeds.append(self._feed(part, source, decoder, moments if part == "train" else None, before, total))
+                before += len(source)
+        self.mean, self.std = moments.mean_and_std()
+        return feeds[0], feeds[1]
+
+    def _feed(
+        self, part: str, source: ShardSet, decoder: Decoder, moments: Moments | None, before: int = 0, total: int = 0
+    ) -> Feed:
+        stage = "test" if part == "test" else "decode"
+        tell = partial(self._tell_decoded, stage, before, total or len(source))
+        if self.mode == "resident":
+            return decode_all(source, part, decoder, self.device, moments=moments, on_progress=tell)
+        return scan(source, part, decoder, moments=moments, on_progress=tell)
+
+    def build(self, train: Feed) -> None:
+        """The net, its optimiser, the step and who runs it, from the seed."""
+        config, size = self.config, self.config.data.size
+        labels = self.split.train.labels
+        torch.manual_seed(config.train.seed)
+        net = build_net(config.net, len(labels), size)
+        if config.train.channels_last:
+            net = net.to(memory_format=torch.channels_last)
+        net = net.to(self.device)
+        batch = min(config.train.batch, len(train.samples))
+        # Testing keeps no activations, so a GPU takes larger batches; a CPU wants them in its cache.
+        test_batch = max(batch, 2048 if self.device.type == "cuda" else 256)
+        per_epoch = -(-len(train.samples) // batch)
+        mean, std = (torch.tensor(values, dtype=torch.float32, device=self.device) for values in (self.mean, self.std))
+        normalise = Normaliser(mean, std, max(batch, test_batch), size, channels_last=config.train.channels_last)
+        self.net = net
+        self.step = Step(
+            net,
+            Optimiser(net.parameters(), config.optim, per_epoch * config.train.epochs),
+            normalise,
+            batch=batch,
+            size=size,
+            precision=self.precision,
+            how=config.augment,
+            label_smoothing=config.optim.label_smoothing,
+        )
+        self.test_images = torch.empty((test_batch, size, size, 3), dtype=torch.uint8, device=self.device)
+        self.test_labels = torch.empty(test_batch, dtype=torch.int64, device=self.device)
+        self.best_weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        self.executor: Eager = open_executor(config.train.executor, self.step)
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        """Goes on after the last kept epoch."""
+        self.step.restore(state["tensors"])
+        for name, tensor in state["best_weights"].items():
+            self.best_weights[name].copy_(tensor)
+        self.epoch, self.steps, self.since_best = state["epoch"], state["steps"], state["since_best"]
+        self.best = state["best"]
+
+    # --- epochs
+
+    def _train(self, train: Feed, val: Feed, history: History) -> None:
+        config = self.config
+        count, batch = len(train.samples), len(self.step.images)
+        if self._over():
+            return
+        self._tell("compile", 0, 1, now=True)
+        self.clock.add("compile", self.executor.prepare(sorted({batch, count % batch or batch}, reverse=True)))
+        kept = time.monotonic()
+        while not self._over():
+            epoch = self.epoch + 1
+            lr = self.step.optimiser.rate(self.steps)
+            began = time.monotonic()
+            with self.clock.spend("train"):
+                trained, loss, right = self._train_epoch(train, epoch)
+            seconds = time.monotonic() - began
+            if not np.isfinite(loss):
+                raise LossNotFinite(epoch, config.optim.lr)
+            with self.clock.spend("validate"):
+                self._tell("validate", 0, len(val.samples))
+                measured = self._measure(val, self.split.train.labels)[0]
+                self.epoch = epoch
+                self._select(measured)
+            line = {
+                "epoch": epoch,
+                "lr": lr,
+                "train_loss": loss / trained,
+                "train_accuracy": right / trained,
+                "val_loss": measured.loss,
+                "val_accuracy": measured.accuracy,
+                "val_single_class": measured.single_class,
+                "images": trained,
+                "seconds": round(seconds, 4),
+                "images_per_s": round(trained / seconds, 1),
+            }
+            history.add(line)
+            self._line = line
+            self._tell("train", trained, trained, now=True)
+            if time.monotonic() - kept >= config.train.checkpoint_s or self._over():
+                with self.clock.spend("save"):
+                    history.sync()
+                    self._keep()
+                kept = time.monotonic()
+
+    def _over(self) -> bool:
+        patience = self.config.select.patience
+        return self.epoch >= self.config.train.epochs or bool(patience and self.since_best >= patience)
+
+    def _train_epoch(self, train: Feed, epoch: int) -> tuple[int, float, int]:
+        """Trains on every sample once; gives how many, the sum of their losses, and how many were right."""
+        seed = self.config.train.seed
+        torch.manual_seed(_seed_of(seed, epoch))
+        order = train.ordered(permutation(len(train.labels), seed, epoch))
+        step, done = self.step, 0
+        step.start_epoch()
+        for part in train.batches(order, step.images, step.labels):
+            step.optimiser.before(self.steps)
+            self.executor.run(len(part))
+            self.steps += 1
+            done += len(part)
+            self._tell("train", done, len(order))
+        return done, float(step.loss_sum), int(step.correct)  # the epoch's one wait for the device
+
+    def _measure(self, feed: Feed, labels: tuple[str, ...]) -> tuple[Metrics, NDArray[np.int64], NDArray[np.float32]]:
+        """Tests the net as it is: the measures, which samples, and their probabilities float32 (M, labels)."""
+        self.net.eval()
+        answers = torch.empty((len(feed.samples), len(labels)), device=self.device)
+        seen: list[NDArray[np.int64]] = []
+        row = 0
+        for part in feed.batches(feed.samples, self.test_images, self.test_labels):
+            answers[row : row + len(part)].copy_(self.step.logits(self.test_images[: len(part)]))
+            row += len(part)
+            seen.append(part)
+        samples = np.concatenate(seen)
+        truth = feed.labels[samples]
+        logits = answers[:row].cpu()
+        loss = float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(truth)))
+        probabilities = logits.softmax(1).numpy()
+        return measure(truth, probabilities.argmax(1), labels, loss), samples, probabilities
+
+    def _select(self, measured: Metrics) -> None:
+        by_loss = self.config.select.metric == "val_loss"
+        value = measured.loss if by_loss else measured.accuracy
+        best = self.best["value"]
+        if value is None or not (best is None or (value < best if by_loss else value > best)):
+            self.since_best += 1
+            return
+        self.since_best = 0
+        for name, tensor in self.net.state_dict().items():
+            self.best_weights[name].copy_(tensor)  # on the device: nothing waits
+        # Validation itself is under way and its seconds are not yet on the clock; `total` has them.
+        self.best = {
+            "epoch": self.epoch,
+            "value": value,
+            "loss": measured.loss,
+            "val": measured.to_json(),
+            "clock": self.clock.split(),
+        }
+
+    def _keep(self) -> None:
+        save_last(
+            self.out / LAST_NAME,
+            {
+                "config_hash": config_hash(self.config),
+                "data_digest": self.split.digest,
+                "epoch": self.epoch,
+                "steps": self.steps,
+                "since_best": self.since_best,
+                "best": self.best,
+                "tensors": self.step.tensors(),
+                "best_weights": self.best_weights,
+                "clock": self.clock.split(),
+            },
+        )
+
+    # --- after the last epoch
+
+    def _finish(self, train: Feed, val: Feed, rate: float | None) -> dict[str, Any]:
+        config, labels = self.config, self.split.train.labels
+        digest, hashed = self.split.digest, config_hash(config)
+        with self.clock.spend("save"):
+            card = ModelCard(
+                labels, config.data.size, config.data.fit, tuple(self.mean), tuple(self.std), config.net,
+                config.name, hashed, digest, self.best["epoch"],
+            )  # fmt: skip
+            save_model(self.out / BEST_NAME, self.best_weights, card)
+        with self.clock.spend("test"):
+            self.net.load_state_dict(self.best_weights)
+            with closing(self.open_decoder()) as decoder:
+                test = self._feed("test", self.split.test, decoder, None)
+                measured, samples, probabilities = self._measure(test, labels)
+            write_test(self.out / TEST_NAME, self.split.test, samples, probabilities, labels)
+        with self.clock.spend("ceiling"):
+            bare = bare_rate(self.executor, min(2.0, 0.05 * self.clock.parts["train"]))
+        time_s, residual = seconds_of(split := self.clock.split())
+        to_best, to_best_residual = seconds_of(self.best["clock"])
+        result = {
+            "run": config.name,
+            "epochs": self.epoch,
+            "best_epoch": self.best["epoch"],
+            "min_loss": self.best["loss"],
+            "val": self.best["val"],
+            "test": measured.to_json(),
+            "single_class": measured.single_class,
+            "time_to_best_s": round(self.best["clock"]["total"], 4),
+            "time_to_best_parts_s": {**to_best, "validate": round(to_best["validate"] + to_best_residual, 4)},
+            "total_s": round(split["total"], 4),
+            "time_s": time_s,
+            "residual_s": residual,
+            "images_per_s": rate,
+            "bare_images_per_s": bare,
+            "device": describe(self.device),
+            "precision": self.precision,
+            "executor": self.executor.name,
+            "decoder": self.decoder_name,
+            "mode": self.mode,
+            "parameters": parameters_of(self.net),
+            "labels": list(labels),
+            "samples": {"train": len(train.samples), "val": len(val.samples), "test": len(samples)},
+            "bad_samples": [sample.to_json() for feed in (train, val, test) for sample in feed.bad],
+            "config": config.model_dump(mode="json"),
+            "config_hash": hashed,
+            "data_digest": digest,
+        }
+        write_result(self.out / RESULT_NAME, result)
+        return result
+
+    # --- progress
+
+    def _tell_decoded(self, stage: str, before: int, total: int, done: int, _: int) -> None:
+        self._tell(stage, before + done, total, now=before + done == total)
+
+    def _tell(self, stage: str, done: int, total: int, *, now: bool = False) -> None:
+        """Tells ten times a second at most: a step may take less than the telling."""
+        if self.on_progress is None:
+            return
+        at = time.monotonic()
+        if not now and at - self._told < 0.1:
+            return
+        self._told = at
+        line = getattr(self, "_line", None) or {}
+        self.on_progress(
+            Progress(
+                stage,
+                done,
+                total,
+                self.epoch + (stage in ("train", "validate") and done < total),
+                self.config.train.epochs,
+                line.get("train_loss"),
+                line.get("val_loss"),
+                line.get("val_accuracy"),
+                self.best["epoch"],
+                line.get("images_per_s"),
+            )
+        )
+
+
+def _seed_of(seed: int, epoch: int) -> int:
+    """A generator seed for an epoch; neighbouring runs and epochs get unrelated ones."""
+    return int(np.random.SeedSequence((seed, epoch, 0xBA55)).generate_state(1, np.uint64)[0] >> 1)
