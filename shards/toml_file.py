@@ -49,7 +49,8 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped key is reported before the key that is missing for it.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         location = [str(part) for part in first["loc"] if "[" not in str(part)]
         key = ".".join(location)
         if first["type"] == "extra_forbidden":
