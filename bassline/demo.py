@@ -179,7 +179,7 @@ def demo(
         _split(shards, split, seed)
     with folder.stage("train"):
         # Ten labels of a few hundred photographs need more epochs than two of thousands, and each is shorter.
-        overrides = ["train.epochs=60"] if images else []
+        overrides = ["train.epochs=40", "select.patience=12"] if images else []
         result = train.run_training(files.battery("demo.toml"), split, run_folder, overrides, started=time.monotonic())
     with folder.stage("bench"):
         found = bench_command.run_stalls(files.battery("demo.toml"), split, out / "bench.json", overrides)
