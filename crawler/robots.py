@@ -24,7 +24,7 @@ Get = Callable[[str], Awaitable[bytes]]
 @dataclass(slots=True)
 class _Rules:
     parsed: Protego | None
-    verdict: str  # "allowed", or why everything is denied
+    unreachable: str  # why everything is denied; "" if it is not
     until: float
     crawl_delay_s: float
 
@@ -62,13 +62,12 @@ class Robots:
         """Checks an address against its origin's rules, which must be known.
 
         Raises:
-            Refused: "robots".
+            Refused: "robots", or "robots-unreachable" where the rules cannot be had.
         """
         rules = self._rules[origin]
-        if rules.parsed is None:
-            if rules.verdict != "allowed":
-                raise Refused("robots", rules.verdict)
-        elif not rules.parsed.can_fetch(url, self._agent):
+        if rules.unreachable:
+            raise Refused("robots-unreachable", rules.unreachable, failed=True)
+        if rules.parsed is not None and not rules.parsed.can_fetch(url, self._agent):
             raise Refused("robots", "robots.txt disallows it")
 
     async def _read(self, origin: str) -> _Rules:
@@ -79,15 +78,15 @@ class Robots:
             status = refused.reason.removeprefix("http-")
             # RFC 9309, section 2.3.1.3: 4xx allows everything; 429 is a server asking for less, not for more
             if status.startswith("4") and status != "429":
-                return _Rules(None, "allowed", now + _KEEP_S, 0.0)
+                return _Rules(None, "", now + _KEEP_S, 0.0)
             if refused.reason == "redirects":  # section 2.3.1.2: after five it may be taken for unavailable
-                return _Rules(None, "allowed", now + _KEEP_S, 0.0)
-            return _Rules(None, f"robots.txt cannot be had ({refused})", now + _UNREACHABLE_KEEP_S, 0.0)
+                return _Rules(None, "", now + _KEEP_S, 0.0)
+            return _Rules(None, str(refused), now + _UNREACHABLE_KEEP_S, 0.0)
         text = body.decode("utf-8", errors="replace")
         parsed = Protego.parse(text)
         delay = parsed.crawl_delay(self._agent) or 0.0
         # a file without a rule costs nothing an address
-        return _Rules(parsed if "disallow" in text.lower() else None, "allowed", now + _KEEP_S, float(delay))
+        return _Rules(parsed if "disallow" in text.lower() else None, "", now + _KEEP_S, float(delay))
 
 
 def refuses_images(header: str, agent: str) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from crawler.crawl import crawl
 from crawler.crawl_errors import CrawlBusy, LedgerFailed, NotACrawl, NothingFound, OtherSite
@@ -20,7 +21,7 @@ from crawler.report import DROPS_NAME, CrawlReport, CrawlStats
 from crawler.shop import pages
 from crawler.shop.folder import folder_catalogue
 from crawler.shop.render import default_thumbnail
-from crawler.shop.server import Shop, serve
+from crawler.shop.server import Shop, application, serve
 from crawler.site import load_site
 from shards.shard_set import ShardSet
 
@@ -83,15 +84,23 @@ async def test_a_finished_crawl_is_left_alone(shop_url, site_at, tmp_path):
     assert {path: path.read_bytes() for path in before} == before
 
 
-async def test_robots_txt_is_obeyed(shop, site_at, tmp_path, start_web):
+async def test_robots_txt_is_obeyed(shop, site_at, tmp_path):
     asked: list[str] = []
-    async with serve(shop) as url:
+
+    async def note(request: web.Request, response: web.StreamResponse) -> None:
+        asked.append(request.path)
+
+    app = application(shop)
+    app.on_response_prepare.append(note)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/"))
         report = await crawl(site_at(url), tmp_path / "set", limits=FAST)
         with sqlite3.connect(tmp_path / "set" / LEDGER_NAME) as db:
             closed = db.execute("SELECT problem FROM category WHERE url LIKE ?", (f"%{pages.CLOSED}%",)).fetchall()
     assert closed
     assert all(problem.startswith("robots") for (problem,) in closed)
-    assert not any(pages.CLOSED in url for url in asked)
+    assert len(asked) > report.images
+    assert not any(pages.CLOSED in path for path in asked)
     assert report.problems
 
 
