@@ -25,7 +25,7 @@ from shards.shard_set import ShardSet
 __all__ = ["demo"]
 
 # S5: what the original trained, selected and tested on. Used as they stand when the crawl gave the original's 8,000.
-ORIGINAL_COUNTS = {"guitar": (3880, 1311, 1733), "bass": (620, 189, 267)}
+ORIGINAL_COUNTS: dict[str, tuple[int, ...]] = {"guitar": (3880, 1311, 1733), "bass": (620, 189, 267)}
 FRACTIONS = (0.5625, 0.1875, 0.25)  # 4,500, 1,500 and 2,000 of 8,000
 
 _MARKER = "demo.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +12,13 @@ import typer
 from rich.markup import escape
 
 from bassline import console
+from shards.convert import from_folders
 from shards.errors import ConfigError
 from shards.shard_set import ShardSet
+from shards.sheet import sheet as draw_sheet
 from shards.split import PARTS
 from shards.split import split as split_set
+from shards.verify import verify as verify_set
 
 __all__ = ["app", "run_split"]
 
@@ -98,7 +102,7 @@ def head(
     Example: bassline shards head demo/set -n 5
     """
     with ShardSet.open(shards) as opened:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "key": opened.key(index),
                 "label": opened.labels[int(opened.label_ids[index])],
@@ -214,3 +218,85 @@ def split(
         made.add_row(label, *(f"{part['counts'][label]:,}" for part in recipe["parts"].values()))
     made.add_row("[bold]all[/]", *(f"[bold]{part['samples']:,}[/]" for part in recipe["parts"].values()))
     console.out.print(made)
+
+
+@app.command()
+@console.command
+def verify(
+    shards: SetPath,
+    decode: Annotated[bool, typer.Option(help="Decode every image too.")] = True,
+    json: console.JsonFlag = False,
+) -> None:
+    """Check every byte of a shard set; says file and offset of what is wrong, and then ends with 1.
+
+    Example: bassline shards verify demo/set
+    """
+    if not shards.is_dir():
+        raise ConfigError("SET", "", f"{shards} is no folder; give the folder of a shard set")
+    with console.stage("verify") as stage:
+        findings = verify_set(
+            shards,
+            decode=decode,
+            on_progress=lambda at: stage.update(at.samples, at.total or None, f"{at.findings:,} findings"),
+        )
+        stage.summary = f"{len(findings):,} findings" if findings else "nothing is wrong"
+    if json:
+        console.emit({"findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            console.out.print(escape(str(finding)), soft_wrap=True)
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+@console.command
+def sheet(
+    shards: SetPath,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("sheet.png"),
+    per_label: Annotated[int, typer.Option(min=1, help="Pictures a label.")] = 24,
+    cell: Annotated[int, typer.Option(min=16, max=512, help="Pixels a picture.")] = 96,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which are shown.")] = 0,
+    json: console.JsonFlag = False,
+) -> None:
+    """Draw a contact sheet: random samples of every label, to be looked at.
+
+    Example: bassline shards sheet demo/set --out sheet.png
+    """
+    with ShardSet.open(shards) as opened:
+        page = draw_sheet(opened, out, per_label=per_label, cell=cell, seed=seed)
+    if json:
+        console.emit({"page": str(page)})
+    else:
+        console.out.print(f"sheet: {page}", soft_wrap=True)
+
+
+@app.command()
+@console.command
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that holds a folder of images per label.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new shard set; must not exist, or be empty.")],
+    json: console.JsonFlag = False,
+) -> None:
+    """Make a shard set of label folders; what is no image, broken or there twice is named and left out.
+
+    Example: bassline shards convert photos/ --out set
+    """
+    if not source.is_dir():
+        raise ConfigError("DIR", "", f"{source} is no folder; give one that holds a folder of images per label")
+    with console.stage("convert") as stage:
+        done = from_folders(
+            source,
+            out,
+            shard_samples=SPLIT_SHARD_SAMPLES,
+            on_progress=lambda at: stage.update(at.done, at.total, f"{at.dropped:,} dropped"),
+        )
+        with done.made as made:
+            stage.summary = f"{len(made):,} samples in {len(made.labels)} labels, {len(done.dropped):,} files left out"
+            told = {"samples": len(made), "labels": made.counts, "dropped": [asdict(item) for item in done.dropped]}
+    if json:
+        console.emit(told)
+        return
+    for item in done.dropped:
+        console.note(f"[yellow]![/] {escape(item.path)}: {escape(item.reason)}")
+    console.out.print(f"shard set: {out}", soft_wrap=True)

@@ -95,7 +95,9 @@ def _resident(job: Job) -> Callable[[int], Batches]:
     buffer = torch.empty((job.batch, *store.shape[1:]), dtype=torch.uint8)
 
     def epoch(number: int) -> Batches:
-        for index in torch.from_numpy(permutation(len(store), job.seed, number)).split(job.batch):
+        order = torch.from_numpy(permutation(len(store), job.seed, number))
+        for start in range(0, len(order), job.batch):
+            index = order[start : start + job.batch]
             out = buffer[: len(index)]
             torch.index_select(store, 0, index, out=out)
             yield out, store_labels[index]
@@ -111,9 +113,9 @@ def _dali(job: Job) -> Callable[[int], Batches]:
 
     tars = sorted(str(path) for path in job.shards.glob("*.tar"))
 
-    @pipeline_def(batch_size=job.batch, num_threads=job.workers, device_id=None, seed=job.seed)
+    @pipeline_def(batch_size=job.batch, num_threads=job.workers, device_id=None, seed=job.seed)  # type: ignore[untyped-decorator]
     def pipeline() -> Any:
-        encoded, label = fn.readers.webdataset(
+        encoded, label = fn.readers.webdataset(  # type: ignore[misc]
             paths=tars,
             index_paths=[tar.removesuffix(".tar") + ".idx" for tar in tars],
             ext=["jpg;png;webp", "cls"],
