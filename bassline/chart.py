@@ -87,7 +87,7 @@ def line_chart(
         anchor, shift = ("end", -5) if at > _WIDTH * 0.7 else ("start", 5)
         parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
         parts.append(
-            f'<text class="marked" x="{at + shift:.1f}" y="{_TOP + 4}" text-anchor="{anchor}">{escape(mark[1])}</text>'
+            f'<text class="marked" x="{at + shift:.1f}" y="{_HEIGHT - _BOTTOM - 6}" text-anchor="{anchor}">{escape(mark[1])}</text>'
         )
     for line in series:
         known = [(line.first + i, v) for i, v in enumerate(line.values) if v is not None and math.isfinite(v)]

@@ -73,7 +73,7 @@ def _column(run: Run, key: str) -> list[float | None]:
 
 def time_parts(run: Run) -> list[tuple[str, float]]:
     """Where the run's seconds went, by part; what no part claims is named so."""
-    parts = [(name, float(amount)) for name, amount in run.result["time_s"].items() if amount]
+    parts = [(name, float(amount)) for name, amount in run.result["time_s"].items() if amount and amount >= 0.05]
     rest = float(run.result["total_s"]) - sum(amount for _, amount in parts)
     return [*parts, ("other", rest)] if rest > 0.05 else parts
 

@@ -76,11 +76,11 @@ class Instrument:
         inch = pose.pixels_per_inch
         inside = np.clip(blurred(body, 0.3 * inch) * 4 - 2.4, 0, 1)  # a guard ends a little within the rim
         alpha = np.asarray(ImageChops.multiply(body, lies), np.float32) * np.float32(1 / 255) * inside
-        photo.pixels[window] *= (1 - blurred(lies, 0.18 * inch) * inside * np.float32(0.28))[..., None]
+        photo.pixels[:, *window] *= 1 - blurred(lies, 0.18 * inch) * inside * np.float32(0.28)
         tone = 1 - 0.07 * (x_in * light.x + y_in * light.y) / 8
         if cloud:
             tone *= 1 + cloud * sample("tortoise", x_in * 1.3, y_in * 1.3, (self.seed % 512, self.seed % 509))
-        photo.blend(alpha, np.clip(np.multiply.outer(tone, np.asarray(colour, np.float32)), 0, 255), window)
+        photo.blend(alpha, np.clip(np.multiply.outer(np.asarray(colour, np.float32), tone), 0, 255), window)
 
     def draw(self, canvas: Image.Image, pose: Pose) -> None:
         """Everything but the body, on the fine canvas."""

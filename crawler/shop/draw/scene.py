@@ -51,7 +51,7 @@ def picture(spec: Spec) -> bytes:
     if company is not None:
         canvas = _fine(photo)
         company.draw(Pen(canvas, pose.scaled(SUPER)))
-        photo.pixels[:] = np.asarray(canvas.reduce(SUPER), np.float32)
+        photo.pixels[:] = np.asarray(canvas.reduce(SUPER)).transpose(2, 0, 1)
     _shadow(photo, [pose(polygon) for polygon in instrument.silhouette()], scene, pose)
     instrument.paint(photo, pose, light)
     canvas = _fine(photo)
@@ -83,23 +83,23 @@ def _frame(rng: np.random.Generator) -> tuple[float, float, float, float]:
 def _ground(rng: np.random.Generator) -> Field:
     """White, nearly white, light grey, a vignette or a floor; now and then a coloured or dark wall."""
     roll = rng.random()
-    ground = np.full((SIZE, SIZE, 3), 255, np.float32)
+    ground = np.full((3, SIZE, SIZE), 255, np.float32)
     if roll < 0.56:
         return ground
     if roll < 0.7:
-        ground -= rng.uniform(1, 14) + rng.normal(0, 0.8, 3).astype(np.float32)
+        ground -= rng.uniform(1, 14) + rng.normal(0, 0.8, (3, 1, 1)).astype(np.float32)
     elif roll < 0.8:
-        ground -= rng.uniform(14, 46) + rng.normal(0, 1.5, 3).astype(np.float32)
+        ground -= rng.uniform(14, 46) + rng.normal(0, 1.5, (3, 1, 1)).astype(np.float32)
     elif roll < 0.95:
         depth, x, y = rng.uniform(14, 70), *rng.normal(0, 0.12, 2)
         away = np.clip(np.hypot(_XS - x, _YS - y) - 0.2, 0, 1) * np.float32(depth)
-        ground -= away[..., None] + np.float32(rng.uniform(0, 12))
+        ground -= away + np.float32(rng.uniform(0, 12))
         if rng.random() < 0.3:  # the floor's edge
             floor = np.clip((_YS - rng.uniform(0.2, 0.38)) * 30, 0, 1) * np.float32(rng.uniform(5, 20))
-            ground -= floor[..., None]
+            ground -= floor
     else:
-        wall = np.asarray(rng.uniform(25, 170) + rng.normal(0, 14, 3), np.float32)
-        ground[:] = wall * (1.15 - np.hypot(_XS, _YS) * rng.uniform(0.2, 0.9))[..., None]
+        wall = np.asarray(rng.uniform(25, 170) + rng.normal(0, 14, (3, 1, 1)), np.float32)
+        ground[:] = wall * (1.15 - np.hypot(_XS, _YS) * rng.uniform(0.2, 0.9))
     return ground
 
 
@@ -116,8 +116,15 @@ def _shadow(photo: Photo, polygons: list[Points], rng: np.random.Generator, pose
 
 def _fine(photo: Photo) -> Image.Image:
     """The picture so far, SUPER times as large: what is not drawn over comes back unchanged when reduced."""
-    image = Image.fromarray(np.clip(photo.pixels + 0.5, 0, 255).astype(np.uint8))
-    return image.resize((SIZE * SUPER, SIZE * SUPER), Image.Resampling.NEAREST)
+    return _image(photo.pixels).resize((SIZE * SUPER, SIZE * SUPER), Image.Resampling.NEAREST)
+
+
+def _image(planes: Field) -> Image.Image:
+    """(3, SIZE, SIZE) float32, clipped in place, as an image."""
+    np.clip(planes, 0, 255, out=planes)
+    pixels = np.empty((SIZE, SIZE, 3), np.uint8)
+    pixels[...] = (planes + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0)
+    return Image.fromarray(pixels)
 
 
 @functools.cache
@@ -133,11 +140,16 @@ def _developed(canvas: Image.Image, rng: np.random.Generator, cut_out: bool) -> 
     contrast, warmth = rng.normal(1.0, 0.05), rng.normal(0, 0.012)
     slope, grain = rng.normal(0, 0.035, 2).astype(np.float32), np.float32(rng.uniform(0.2, 2.2))
     x, y = rng.integers(0, SIZE * 3, 2)
-    tint = np.asarray((1 + warmth, 1, 1 - warmth), np.float32)
-    lit = np.asarray(image, np.float32) * (tint * np.float32(contrast)) + tint * np.float32(255 - 255 * contrast)
-    lit *= (1 + slope[0] * _XS + slope[1] * _YS)[..., None]
-    lit += (_sensor_noise()[y : y + SIZE, x : x + SIZE] * grain)[..., None]
-    image = Image.fromarray(np.clip(lit, 0, 255, out=lit).astype(np.uint8))
+    fall = 1 + slope[0] * _XS + slope[1] * _YS
+    noise = _sensor_noise()[y : y + SIZE, x : x + SIZE] * grain
+    lit = np.empty((3, SIZE, SIZE), np.float32)
+    lit[...] = np.asarray(image).transpose(2, 0, 1)
+    lit -= 255
+    lit *= np.float32(contrast)
+    lit += 255
+    lit *= np.array((1 + warmth, 1, 1 - warmth), np.float32)[:, None, None] * fall
+    lit += noise
+    image = _image(lit)
     if white is not None:  # a ground that was cut out stays white
         image.paste((255, 255, 255), mask=white)
     if rng.random() < 0.25:  # a smaller original, enlarged
