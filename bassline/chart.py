@@ -86,9 +86,8 @@ def line_chart(
         at = x(mark[0])
         anchor, shift = ("end", -5) if at > _WIDTH * 0.7 else ("start", 5)
         parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-        parts.append(
-            f'<text class="marked" x="{at + shift:.1f}" y="{_HEIGHT - _BOTTOM - 6}" text-anchor="{anchor}">{escape(mark[1])}</text>'
-        )
+        place = f'x="{at + shift:.1f}" y="{_HEIGHT - _BOTTOM - 6}" text-anchor="{anchor}"'
+        parts.append(f'<text class="marked" {place}>{escape(mark[1])}</text>')
     for line in series:
         known = [(line.first + i, v) for i, v in enumerate(line.values) if v is not None and math.isfinite(v)]
         path = " ".join(f"{x(epoch):.1f},{y(value):.1f}" for epoch, value in known)
