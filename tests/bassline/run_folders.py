@@ -68,12 +68,17 @@ def make_run(
     recalls = [row[i] / sum(row) for i, row in enumerate(confusion) if sum(row)]
     history = [
         {
-            "epoch": epoch, "lr": 0.01, "train_loss": 2 * math.exp(-epoch / 9) + 0.1, "val_loss": 2 * math.exp(-epoch / 8)
-            + 0.2 + 0.01 * epoch, "train_accuracy": 1 - 0.7 * math.exp(-epoch / 5), "val_accuracy": 0.95
-            - 0.6 * math.exp(-epoch / 4), "seconds": 3.1, "images_per_s": 1450.0,
+            "epoch": epoch,
+            "lr": 0.01,
+            "train_loss": 2 * math.exp(-epoch / 9) + 0.1,
+            "val_loss": 2 * math.exp(-epoch / 8) + 0.2 + 0.01 * epoch,
+            "train_accuracy": 1 - 0.7 * math.exp(-epoch / 5),
+            "val_accuracy": 0.95 - 0.6 * math.exp(-epoch / 4),
+            "seconds": 3.1,
+            "images_per_s": 1450.0,
         }
         for epoch in range(1, 21)
-    ]  # fmt: skip
+    ]
     result = {
         "run": name, "labels": list(labels), "single_class": always, "best_epoch": 13, "min_loss": 0.4521,
         "test": {
