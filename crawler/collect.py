@@ -7,6 +7,7 @@ the threads that examine it, and from them to the ledger; nothing comes back to 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,8 @@ __all__ = ["Collection"]
 _WALKERS = 8
 _LEASED = 256  # jobs held in memory a host
 _ON_THE_WAY, _ON_THE_WAY_BYTES = 512, 64 << 20  # fetched and not yet in the ledger, at most
-_THREADS = 2
+# One examiner keeps up with one event loop; a second only fights it for the interpreter lock where cores are few.
+_THREADS = 1 if (os.cpu_count() or 1) <= 2 else 2
 
 
 class Collection:

@@ -20,7 +20,7 @@ from shards.sample import EXTENSIONS, sniff
 
 __all__ = ["KEY_HEX_DIGITS", "Thumbnail", "examine"]
 
-KEY_HEX_DIGITS = 20  # 80 bits: among a billion images one clash in a million crawls
+KEY_HEX_DIGITS = 20  # 80 bits: among a million images a clash has a chance of 4 in 10^13
 
 
 @dataclass(frozen=True, slots=True)
