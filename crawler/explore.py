@@ -66,7 +66,13 @@ async def _labels(site: Site, frontier: Frontier) -> list[str]:
     known = await frontier.categories()
     problems = await frontier.problems()
     if all(category.url in problems for category in known if category.depth == 0):
-        raise NothingFound(site.site.name, f"no start page could be read: {next(iter(problems.items()))}")
+        # The ledger forgets them: a shop that was down is asked again by the next run.
+        await frontier.call(lambda db: db.execute("DELETE FROM category"))
+        await frontier.flush()
+        url, problem = next(iter(problems.items()))
+        raise NothingFound(
+            site.site.name, f"no start page could be read: {url}: {problem}; run it again once it answers"
+        )
     labels = {category.label for category in known if category.label is not None}
     if not labels:
         raise NothingFound(
