@@ -14,7 +14,7 @@ from rich.markup import escape
 from bassline import console
 from shards.convert import from_folders
 from shards.errors import ConfigError
-from shards.shard_set import ShardSet
+from shards.shard_set import ShardSet, rebuild
 from shards.sheet import sheet as draw_sheet
 from shards.split import PARTS
 from shards.split import split as split_set
@@ -247,6 +247,28 @@ def verify(
             console.out.print(escape(str(finding)), soft_wrap=True)
     if findings:
         raise typer.Exit(1)
+
+
+@app.command()
+@console.command
+def index(
+    shards: SetPath,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", help="Label names by number, over tars without a manifest; repeat.")
+    ] = None,
+    json: console.JsonFlag = False,
+) -> None:
+    """Make manifest and indexes anew from the tars, your own or other people's.
+
+    Example: bassline shards index tars/ --label bass --label guitar
+    """
+    if not any(shards.glob("*.tar")):
+        raise ConfigError("SET", "", f"{shards} holds no *.tar; give the folder of a shard set")
+    with console.stage("index") as stage, rebuild(shards, labels) as made:
+        stage.summary = f"{len(made):,} samples in {len(made.manifest.shards)} shards"
+        told = _describe(made)
+    if json:
+        console.emit(told)
 
 
 @app.command()

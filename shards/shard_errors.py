@@ -21,6 +21,7 @@ from pathlib import Path
 from shards.errors import BasslineError
 
 __all__ = [
+    "REBUILD",
     "BadLabel",
     "BadSample",
     "ComponentMissing",
@@ -35,7 +36,7 @@ __all__ = [
     "TargetNotEmpty",
 ]
 
-REBUILD = "rebuild it with shards.shard_set.finish()"
+REBUILD = "`bassline shards index` rebuilds it from the tars"
 
 
 class ShardError(BasslineError):
@@ -123,7 +124,13 @@ class ManifestMissing(ShardError):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        super().__init__(f"{folder}: no dataset.json, so this is no finished shard set; {REBUILD}")
+        if (folder / "crawl.sqlite").is_file():
+            remedy = "its crawl is not finished; run the same `bassline crawl` again"
+        elif any(folder.glob("*.tar")):
+            remedy = "`bassline shards index` makes one from the tars"
+        else:
+            remedy = "give the folder of a shard set"
+        super().__init__(f"{folder}: no dataset.json here: {remedy}")
 
 
 class ManifestDamaged(ShardError):

@@ -21,7 +21,7 @@ from shards.sample import EXTENSIONS, Sample
 from shards.shard_errors import ManifestDamaged, ManifestMissing, ShardError, StaleIndex
 from shards.writer import ShardInfo
 
-__all__ = ["MANIFEST_NAME", "Location", "Manifest", "ShardSet", "finish", "read_manifest"]
+__all__ = ["MANIFEST_NAME", "Location", "Manifest", "ShardSet", "finish", "read_manifest", "rebuild"]
 
 MANIFEST_NAME = "dataset.json"
 _FORMAT, _VERSION = "bassline shard set", 1
@@ -113,6 +113,42 @@ def finish(
     }
     write_atomic(folder / MANIFEST_NAME, [json.dumps(manifest, ensure_ascii=False, indent=1).encode(), b"\n"])
     return ShardSet.open(folder)
+
+
+def rebuild(folder: Path, labels: Sequence[str] | None = None) -> ShardSet:
+    """Makes manifest and indexes of a set's tars anew; what the old manifest says of labels and source is kept.
+
+    Args:
+        folder: holds the tars.
+        labels: names of the labels by number; needed where there is no usable manifest, as over other people's tars.
+
+    Raises:
+        ManifestMissing, ManifestDamaged: and no labels were given.
+        TarDamaged, ComponentMissing, BadLabel, DuplicateKey: the tars are no shard set.
+    """
+    try:
+        told = json.loads((folder / MANIFEST_NAME).read_bytes())
+        known, source, split = tuple(told["labels"]), dict(told["source"]), told["split"]
+    except FileNotFoundError:
+        if labels is None:
+            raise ManifestMissing(folder) from None
+        known, source, split = (), {"kind": "tars"}, None
+    except (KeyError, TypeError, ValueError) as error:
+        if labels is None:
+            raise ManifestDamaged(folder / MANIFEST_NAME, f"cannot be read ({error!r}); name the labels") from None
+        known, source, split = (), {"kind": "tars"}, None
+    return finish(folder, labels or known, source=source, split=split, groups=_known_groups(folder))
+
+
+def _known_groups(folder: Path) -> dict[str, int] | None:
+    """Group number by key as the old index has them; a crawl keeps them nowhere else."""
+    try:
+        manifest = read_manifest(folder)
+        index = load_index(folder / INDEX_NAME, manifest.shards)
+    except ShardError:
+        return None
+    groups = index.rows["group"].tolist()
+    return {bytes(key).decode("utf-8", "surrogateescape"): group for key, group in zip(index.keys, groups, strict=True)}
 
 
 def _digest(shards: Sequence[ShardInfo]) -> str:

@@ -14,7 +14,7 @@ from shards.decodable import problem_of
 from shards.files import sha256_of
 from shards.index import INDEX_NAME, Index, TarSample, dali_index, load_index, map_file, tar_samples
 from shards.sample import sniff
-from shards.shard_errors import ManifestDamaged, ManifestMissing, StaleIndex, TarDamaged
+from shards.shard_errors import REBUILD, ManifestDamaged, ManifestMissing, StaleIndex, TarDamaged
 from shards.shard_set import MANIFEST_NAME, Manifest, read_manifest
 from shards.writer import ShardInfo
 
@@ -177,6 +177,4 @@ def _against(info: ShardInfo | None, path: Path, sha256: str) -> Iterator[Findin
     except TarDamaged:
         return  # said already
     if (target.read_bytes() if target.exists() else None) != expected:
-        yield Finding(
-            "dali index", target.name, None, None, "missing or stale; rebuild it with shards.shard_set.finish()"
-        )
+        yield Finding("dali index", target.name, None, None, f"missing or stale; {REBUILD}")

@@ -28,8 +28,8 @@ def _commands() -> list[list[str]]:
 
 def test_the_commands_are_those_of_the_readme() -> None:
     assert [" ".join(words) for words in _commands()] == [
-        "demo", "shop", "crawl", "shards info", "shards head", "shards verify", "shards sheet", "shards split",
-        "shards convert", "train", "report", "predict", "bench loaders", "bench stalls",
+        "demo", "shop", "crawl", "shards info", "shards head", "shards split", "shards verify", "shards index",
+        "shards sheet", "shards convert", "train", "report", "predict", "bench loaders", "bench stalls",
     ]  # fmt: skip
 
 
