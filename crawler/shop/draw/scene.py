@@ -62,11 +62,11 @@ def picture(spec: Spec) -> bytes:
 def _turn(rng: np.random.Generator) -> tuple[float, bool]:
     """Degrees clockwise, and whether that is upright enough for company: most shops stand their instruments up."""
     roll = rng.random()
-    if roll < 0.62:
-        return float(rng.normal(0, 0.9)), True
     if roll < 0.70:
+        return float(rng.normal(0, 0.9)), True
+    if roll < 0.76:
         return float(rng.normal(0, 6)), True
-    if roll < 0.90:
+    if roll < 0.92:
         return float(rng.normal(38, 9) * (1 if rng.random() < 0.75 else -1)), False
     return float(rng.choice((90, -90), p=(0.7, 0.3)) + rng.normal(0, 1.5)), False
 
