@@ -2,7 +2,7 @@
 
 Product photos stand on white, and often differ in color only: the same guitar in red and in blue. So the hash looks at
 the darkest channel (white is white in all three; a red and a blue body are dark in one), and two hashes are near only
-if they differ in few bits *and* in few of the bits that are set: a flute on white sets thirty of 512, and thirty
+if they differ in few bits *and* in few of the bits that are set: a flute on white sets sixty of 1152, and sixty
 differing bits would make all flutes one. docs/decisions/shards-dhash.md has the measurements.
 """
 
@@ -19,12 +19,12 @@ from shards.neighbours import near_pairs
 
 __all__ = ["DEFAULT_DISTANCE", "HASH_BITS", "components", "dhash", "distance", "groups", "hash_image"]
 
-_SIDE = 16
+_SIDE = 24
 HASH_BITS = 2 * _SIDE * _SIDE
-DEFAULT_DISTANCE = 36  # of 512 bits
+DEFAULT_DISTANCE = 64  # of 1152 bits
 
 # A step in brightness (of 255) that counts: below it lies what JPEG leaves on a white ground.
-_STEP = 10
+_STEP = 8
 _GRID = (_SIDE + 1, _SIDE + 1)
 _DRAFT = 128  # pixels a side
 
@@ -33,7 +33,7 @@ def hash_image(data: bytes | memoryview) -> bytes:
     """`dhash` of an encoded image: 0.33 ms for 140 x 140, of which decoding 0.21.
 
     A JPEG of more than 256 pixels is decoded at a half, a quarter or an eighth of its size. Smaller drafts save nothing
-    on thumbnails (entropy decoding is what costs) and change 19 of the 512 bits.
+    on thumbnails, where entropy decoding is what costs, and change bits.
 
     Raises:
         OSError, SyntaxError, ValueError, Image.DecompressionBombError: what Pillow raises for an image it cannot read.
@@ -44,7 +44,7 @@ def hash_image(data: bytes | memoryview) -> bytes:
 
 
 def dhash(image: Image.Image) -> bytes:
-    """A difference hash of 512 bits (64 bytes): where the darkest channel, on 17 x 17, grows rightwards and downwards.
+    """A difference hash of 1152 bits (144 bytes): where the darkest channel, on 25 x 25, grows to the right and down.
 
     After the dHash of N. Krawetz (hackerfactor.com, 2013), but with rows and columns, a threshold, and the minimum of
     R, G and B. Transparency is laid on white.
@@ -53,7 +53,7 @@ def dhash(image: Image.Image) -> bytes:
         paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
         paper.alpha_composite(image.convert("RGBA"))
         image = paper
-    small = image.convert("RGB").resize(_GRID, Image.Resampling.BOX)
+    small = image.convert("RGB").resize(_GRID, Image.Resampling.HAMMING)
     red, green, blue = np.moveaxis(np.asarray(small), 2, 0)
     dark = np.minimum(np.minimum(red, green), blue).astype(np.int16)
     right = dark[:_SIDE, 1:] - dark[:_SIDE, :_SIDE] > _STEP
@@ -69,8 +69,8 @@ def distance(a: bytes, b: bytes) -> int:
 def groups(hashes: NDArray[np.uint8], max_distance: int = DEFAULT_DISTANCE) -> NDArray[np.int64]:
     """Puts near-duplicates into groups: the connected components of "near".
 
-    Two hashes are near if they differ in at most `max_distance` bits and in at most a quarter of the bits that one of
-    them sets on average (`8 * differing <= set in a + set in b`).
+    Two hashes are near if they differ in at most `max_distance` bits and in at most a fifth of the bits that one of
+    them sets on average (`10 * differing <= set in a + set in b`; that is, their Dice coefficient is 0.9 or more).
 
     Args:
         hashes: uint8 (N, bytes); `HASH_BITS // 8` bytes for `dhash`.

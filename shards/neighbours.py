@@ -3,11 +3,13 @@
 Two bounds, both exact. Hashes that fill their space (random ones) are found by bands: hashes that differ in d bits
 agree in one of d + 1 bands. Hashes of photos on white do not fill it: they crowd, and every band has huge buckets. But
 they lie near a space of few dimensions. The squared distance of two bit vectors is the number of differing bits, and a
-projection onto orthogonal directions can only make it smaller: 64 principal directions leave few pairs to look at.
+projection onto orthogonal directions can only make it smaller: 64 principal directions leave few pairs to look at. A
+k-d tree spares most of the projection.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,8 +20,11 @@ __all__ = ["near_pairs"]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 _DIRECTIONS = 64  # 32 leave 80 times the pairs, 96 cost as much as they save
-_ROWS = 1024
-_CELLS = 1 << 22  # pairs looked at in one go: 16 MB of float32
+_SAMPLE = 4096  # rows that tell where the principal directions lie; any orthogonal ones would be exact
+_MEASURES = 3  # and the number of bits set; in more dimensions the leaves get too long
+_LEAF = 128  # rows
+_COLUMNS = 32768  # with a leaf's rows 16 MB of float32
+_BAND_BITS = 16  # sorted by radix, and 65,536 buckets are enough for 100,000 hashes
 _BAND_COST = 64  # a pair out of a bucket costs as much as so many cells of the projection
 
 
@@ -38,13 +43,15 @@ def near_pairs(hashes: NDArray[np.uint8], max_distance: int) -> Iterator[Pairs]:
     words = words[order]
     counts = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
     bands = _bands(words, max_distance)
-    sizes = sum(_bucket_pairs(band) for band in bands)
-    candidates = (
-        _by_bands(bands) if sizes * _BAND_COST <= len(words) ** 2 else _by_projection(words, counts, max_distance)
-    )
+    some = bands[:: max(1, len(bands) // 4)]
+    bucket_pairs = sum(_bucket_pairs(_values(words, band)) for band in some) * len(bands) / max(1, len(some))
+    if bucket_pairs * _BAND_COST <= len(words) ** 2:
+        candidates = _by_bands(words, bands)
+    else:
+        candidates = _by_projection(words, counts, max_distance)
     for left, right in candidates:
-        limit = np.minimum(max_distance, (counts[left] + counts[right]) // 8)
-        for column in words.T:  # most pairs are over their limit after two words of eight
+        limit = np.minimum(max_distance, (counts[left] + counts[right]) // 10)
+        for column in words.T:  # most pairs are over their limit after a few words
             limit = limit - np.bitwise_count(column[left] ^ column[right])
             near = limit >= 0
             left, right, limit = left[near], right[near], limit[near]
@@ -55,33 +62,39 @@ def _bits(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
     return np.unpackbits(words.view(np.uint8), axis=1)
 
 
-def _bands(words: NDArray[np.uint64], max_distance: int) -> list[NDArray[np.unsignedinteger]]:
-    """The values of max_distance + 1 bands of bits, dealt so that every band gets its share of the lively ones."""
-    bits = _bits(words)
-    rate = bits.mean(axis=0)
+def _sample(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """The bits of rows spread over all."""
+    return _bits(words[:: -(-len(words) // _SAMPLE) or 1])
+
+
+def _bands(words: NDArray[np.uint64], max_distance: int) -> list[NDArray[np.int64]]:
+    """The bits of each of max_distance + 1 bands, dealt so that every band gets its share of the lively ones."""
+    rate = _sample(words).mean(axis=0)
     lively = np.argsort(-np.minimum(rate, 1 - rate), kind="stable")
-    bands: list[NDArray[np.unsignedinteger]] = []
-    for band in range(min(max_distance + 1, bits.shape[1])):
-        # the first 64 bits of a wide band are enough to tell hashes apart; 16 bits are sorted by radix
-        packed = np.packbits(bits[:, lively[band :: max_distance + 1][:64]], axis=1)
-        size = 2 if packed.shape[1] <= 2 else 8
-        filled = np.zeros((len(packed), size), np.uint8)
-        filled[:, : packed.shape[1]] = packed
-        bands.append(filled.view(f"u{size}").ravel())
-    return bands
+    count = min(max_distance + 1, len(lively))
+    return [lively[band::count][:_BAND_BITS] for band in range(count)]
 
 
-def _bucket_pairs(band: NDArray[np.unsignedinteger]) -> int:
-    ordered = np.sort(band, kind="stable")
-    sizes = np.diff(np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1], True]))
+def _values(words: NDArray[np.uint64], band: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """The bits of a band as one number for each row."""
+    columns = words.view(np.uint8)
+    value = np.zeros(len(words), np.uint16)
+    for bit in band.tolist():
+        value = value << 1 | (columns[:, bit >> 3] >> (7 - (bit & 7)) & 1)
+    return value
+
+
+def _bucket_pairs(values: NDArray[np.uint16]) -> int:
+    sizes = np.bincount(values)
     return int((sizes * (sizes - 1) // 2).sum())
 
 
-def _by_bands(bands: list[NDArray[np.unsignedinteger]]) -> Iterator[Pairs]:
+def _by_bands(words: NDArray[np.uint64], bands: list[NDArray[np.int64]]) -> Iterator[Pairs]:
     """Pairs that agree in a band; those that agree in several come several times."""
     for band in bands:
-        order = np.argsort(band, kind="stable")
-        ordered = band[order]
+        values = _values(words, band)
+        order = np.argsort(values, kind="stable")
+        ordered = values[order]
         edges = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1], True])
         ends = np.repeat(edges[1:], np.diff(edges))
         places = np.arange(len(order))
@@ -92,41 +105,61 @@ def _by_bands(bands: list[NDArray[np.unsignedinteger]]) -> Iterator[Pairs]:
 
 
 def _by_projection(words: NDArray[np.uint64], counts: NDArray[np.int64], max_distance: int) -> Iterator[Pairs]:
-    """Pairs whose projections are near enough; `words` sorted by `counts`.
+    """Pairs that no measure tells apart, leaf of a k-d tree by leaf.
 
-    With a and b the projections and |a|, |b| the bits set, near implies (a - b)^2 - (|a| + |b|) / 8 <= 0, which one
-    matrix product gives for a block of pairs; and b - a <= differing <= (a + b) / 8 limits the block to b <= 9/7 a.
+    A measure is a sum of bits with signs: one differing bit moves it by one, so near pairs differ by at most their
+    limit in each. Leaves that are further apart in one are not compared. For the rest, with a and b the projections
+    and |a|, |b| the bits set, near implies (a - b)^2 - (|a| + |b|) / 10 <= 0: one matrix product for many pairs.
     """
-    places = _project(words)
-    squares = np.einsum("ij,ij->i", places, places) - (counts / 8).astype(np.float32)
+    places, measures = _project(words)
+    measures = np.column_stack([counts, measures])
+    order, edges = _leaves(measures)
+    counts, places, measures = counts[order], places[order], measures[order]
+    lows, highs = (kind.reduceat(measures, edges[:-1], axis=0) for kind in (np.minimum, np.maximum))
+    squares = np.einsum("ij,ij->i", places, places) - (counts / 10).astype(np.float32)
     ones = np.ones_like(squares)
     left_side = np.column_stack([-2 * places, squares, ones])
     right_side = np.column_stack([places, ones, squares])
-    ends = np.searchsorted(counts, np.minimum(counts + max_distance, counts * 9 // 7), side="right")
-    # (a - b)^2 <= max_distance too, and |a| <= |b|; the last term is for float32's rounding
-    limits = (np.minimum(0, max_distance - counts / 4) + 0.01).astype(np.float32)[:, None]
-    begin = 0
-    while begin < len(words):
-        rows = np.arange(1, min(_ROWS, len(words) - begin) + 1)
-        fits = np.flatnonzero(rows * (ends[begin : begin + len(rows)] - begin) <= _CELLS)
-        stop = begin + (int(rows[fits[-1]]) if len(fits) else 1)
-        end = int(ends[stop - 1])
-        found = left_side[begin:stop] @ right_side[begin:end].T <= limits[begin:stop]
-        left, right = np.divmod(np.flatnonzero(found), end - begin)  # 40 times faster than nonzero on two axes
-        later = left < right
-        yield left[later] + begin, right[later] + begin
-        begin = stop
+    # (a - b)^2 <= max_distance too, and |b| >= 9/11 |a|; the last term is for float32's rounding
+    limits = (np.minimum(0, max_distance - counts * 2 / 11) + 0.01).astype(np.float32)[:, None]
+    leaf_of = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    for leaf, (begin, end) in enumerate(itertools.pairwise(edges.tolist())):
+        reach = np.minimum(max_distance, (highs[leaf, 0] + highs[:, 0]) / 10)
+        apart = np.maximum(lows - highs[leaf], lows[leaf] - highs).max(axis=1)
+        others = np.flatnonzero((apart <= reach)[leaf_of[begin:]]) + begin
+        for some in np.split(others, range(_COLUMNS, len(others), _COLUMNS)):
+            found = left_side[begin:end] @ right_side[some].T <= limits[begin:end]
+            left, right = np.divmod(np.flatnonzero(found), len(some))  # 40 times faster than nonzero on two axes
+            left, right = left + begin, some[right]
+            later = left < right
+            yield order[left[later]], order[right[later]]
 
 
-def _project(words: NDArray[np.uint64]) -> NDArray[np.float32]:
-    """The bit vectors on their principal directions, float32 (N, 64)."""
-    chunks = range(0, len(words), 8192)  # a bit as a float32 is 32 times larger
-    mean = sum(_bits(words[at : at + 8192]).sum(axis=0, dtype=np.float64) for at in chunks) / len(words)
-    centre = np.asarray(mean, np.float32)
-    scatter = np.zeros((len(centre), len(centre)), np.float64)
-    for at in chunks:
-        centred = _bits(words[at : at + 8192]).astype(np.float32) - centre
-        scatter += centred.T @ centred
-    _, directions = np.linalg.eigh(scatter)
-    main = directions[:, -_DIRECTIONS:].astype(np.float32)
-    return np.concatenate([(_bits(words[at : at + 8192]).astype(np.float32) - centre) @ main for at in chunks])
+def _leaves(measures: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A k-d tree's leaves: an order of the rows, and the edges of runs of at most _LEAF that lie close together."""
+    leaves: list[NDArray[np.int64]] = []
+    waiting = [np.arange(len(measures))]
+    while waiting:
+        rows = waiting.pop()
+        if len(rows) <= _LEAF:
+            leaves.append(rows)
+            continue
+        inside = measures[rows]
+        widest = inside[:, np.ptp(inside, axis=0).argmax()]
+        halves = rows[np.argpartition(widest, len(rows) // 2)]
+        waiting += [halves[len(rows) // 2 :], halves[: len(rows) // 2]]
+    return np.concatenate(leaves), np.cumsum([0, *map(len, leaves)])
+
+
+def _project(words: NDArray[np.uint64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The bits on their principal directions, float32 (N, 64), and summed with the signs of the first, int64 (N, 3)."""
+    some = _sample(words).astype(np.float32)
+    centre = some.mean(axis=0)
+    some -= centre
+    _, directions = np.linalg.eigh(some.T @ some)
+    main = directions[:, -_DIRECTIONS:]
+    signs = np.where(main[:, -_MEASURES:] < 0, np.float32(-1), np.float32(1))
+    both = np.column_stack([main, signs])
+    chunks = range(0, len(words), _SAMPLE)  # a bit as a float32 is 32 times larger
+    found = np.concatenate([_bits(words[at : at + _SAMPLE]).astype(np.float32) @ both for at in chunks])
+    return found[:, : main.shape[1]] - centre @ main, np.rint(found[:, main.shape[1] :]).astype(np.int64)

@@ -204,7 +204,7 @@ def hashes_of(
             found = hash_image(data)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             unreadable.append(i)
-            found = hashlib.sha512(data).digest()[:_HASH_BYTES]
+            found = hashlib.shake_256(data).digest(_HASH_BYTES)
         hashes[i] = np.frombuffer(found, np.uint8)
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes without the GIL

@@ -55,7 +55,7 @@ VARIANTS: dict[str, tuple[Change, float]] = {
 
 def near(a: NDArray[np.uint8], b: NDArray[np.uint8], max_distance: int) -> bool:
     differing = int(np.bitwise_count(a ^ b).sum())
-    return differing <= max_distance and 8 * differing <= int(np.bitwise_count(a).sum() + np.bitwise_count(b).sum())
+    return differing <= max_distance and 10 * differing <= int(np.bitwise_count(a).sum() + np.bitwise_count(b).sum())
 
 
 def by_brute_force(hashes: NDArray[np.uint8], max_distance: int) -> list[int]:
@@ -84,12 +84,12 @@ def test_variants_of_a_photo_are_near(photos: list[Image.Image], name: str) -> N
 
 
 def test_unrelated_products_do_not_chain(instruments10: Path) -> None:
-    """All 1,806 thumbnails: the largest group is of single figures, where plain distance 36 makes one of 141."""
+    """All 1,806 thumbnails: the largest group is of single figures, where plain distance 64 makes one of hundreds."""
     files = [file for folder in sorted(instruments10.iterdir()) for file in sorted(folder.iterdir())]
     hashes = np.stack([np.frombuffer(hash_image(file.read_bytes()), np.uint8) for file in files])
     sizes = np.bincount(groups(hashes))
-    assert sizes.max() <= 12
-    assert sizes[sizes > 1].sum() < 0.05 * len(files)
+    assert sizes.max() <= 6
+    assert sizes[sizes > 1].sum() < 0.03 * len(files)
 
 
 def test_hash_of_what_pillow_opens(draw: Callable[..., bytes]) -> None:
@@ -100,8 +100,8 @@ def test_hash_of_what_pillow_opens(draw: Callable[..., bytes]) -> None:
     assert distance(dhash(colour.quantize(256)), plain) < 40
     assert distance(dhash(colour.convert("CMYK")), plain) < 40
     for mode in ("L", "1", "LA", "I;16"):
-        assert len(dhash(colour.convert("L").convert(mode))) == 64
-    assert len(dhash(Image.new("RGB", (1, 1)))) == 64
+        assert len(dhash(colour.convert("L").convert(mode))) * 8 == HASH_BITS
+    assert dhash(Image.new("RGB", (1, 1))) == bytes(HASH_BITS // 8)
 
 
 def test_transparent_is_white() -> None:
@@ -110,7 +110,7 @@ def test_transparent_is_white() -> None:
     on_white = Image.new("RGB", (64, 64), "white")
     on_white.paste((200, 30, 30), (10, 20, 40, 60))
     assert dhash(cut_out) == dhash(on_white)
-    assert dhash(on_white) != bytes(64)
+    assert any(dhash(on_white))
 
 
 def test_draft_decoding_of_a_large_jpeg_is_near(photos: list[Image.Image]) -> None:
@@ -129,13 +129,13 @@ def test_unreadable_is_an_error() -> None:
 @given(st.data())
 def test_groups_are_what_brute_force_finds(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    width = data.draw(st.sampled_from([3, 8, 64]))
+    width = data.draw(st.sampled_from([3, 8, 144]))
     n = data.draw(st.integers(0, 40))
     density = data.draw(st.sampled_from([0.05, 0.2, 0.5]))
     centres = rng.random((max(1, n // 4), width * 8)) < density
     flips = rng.random((n, width * 8)) < data.draw(st.sampled_from([0.0, 0.02, 0.05]))
     hashes = np.packbits(centres[rng.integers(len(centres), size=n)] ^ flips, axis=1)
-    limit = data.draw(st.sampled_from([0, 1, 4, 36]))
+    limit = data.draw(st.sampled_from([0, 1, 4, 64]))
     assert groups(hashes, limit).tolist() == by_brute_force(hashes, limit)
 
 

@@ -55,7 +55,7 @@ def every_pair_apart(parts: list[ShardSet], distance: int) -> None:
         both = np.bitwise_count(a).sum(axis=1, dtype=np.int64)[:, None] + np.bitwise_count(b).sum(
             axis=1, dtype=np.int64
         )
-        assert not ((differing <= distance) & (8 * differing <= both)).any()
+        assert not ((differing <= distance) & (10 * differing <= both)).any()
 
 
 def test_split_by_label_counts(source: ShardSet, tmp_path: Path) -> None:
