@@ -31,12 +31,15 @@ __all__ = [
     "ROW",
     "Index",
     "TarSample",
+    "Walked",
     "dali_index",
     "load_index",
     "map_file",
     "tar_samples",
+    "walk_tars",
     "write_dali_index",
     "write_index",
+    "write_rows",
 ]
 
 INDEX_NAME = "samples.idx"
@@ -105,13 +108,20 @@ def tar_samples(members: Iterable[tar.Member]) -> Iterator[TarSample]:
         yield sample
 
 
-def write_dali_index(path: Path) -> Path:
+def write_dali_index(path: Path, members: Iterable[tar.Member] | None = None) -> Path:
     """Writes `shard-NNNNNN.idx` beside a tar: what DALI's wds2idx (v1.2) writes, byte for byte.
 
     A tar without samples gets none, as DALI refuses one.
+
+    Args:
+        path: of the tar.
+        members: of the tar, if it has been walked already.
+
+    Raises:
+        TarDamaged: the tar cannot be walked.
     """
     target = path.with_suffix(".idx")
-    content = dali_index(path)
+    content = dali_index(tar.walk(map_file(path), path) if members is None else members)
     if content is None:
         target.unlink(missing_ok=True)
     else:
@@ -119,15 +129,11 @@ def write_dali_index(path: Path) -> Path:
     return target
 
 
-def dali_index(path: Path) -> bytes | None:
-    """What belongs into a tar's .idx; None for a tar without samples.
-
-    Raises:
-        TarDamaged: the tar cannot be walked.
-    """
+def dali_index(members: Iterable[tar.Member]) -> bytes | None:
+    """What belongs into the .idx of a tar with these members; None for a tar without samples."""
     samples: list[list[str]] = []
     last = None
-    for member in tar.walk(map_file(path), path):
+    for member in members:
         # wds2idx splits at the first dot like us, but keeps the extension's case
         dot = member.name.find(".", member.name.rfind("/") + 1)
         key, ext = member.name[:dot], member.name[dot + 1 :]
@@ -141,36 +147,46 @@ def dali_index(path: Path) -> bytes | None:
     return "\n".join(lines).encode("utf-8", "surrogateescape") if samples else None
 
 
-def write_index(
-    folder: Path, tars: Sequence[ShardInfo], labels: int, groups: Mapping[str, int] | None = None
-) -> tuple[NDArray[Any], list[int]]:
-    """Walks the tars and writes samples.idx.
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What a walk over all tars of a set found.
 
     Args:
-        folder: of the tars.
-        tars: name, bytes and sha256 of each; `samples` is not read.
+        rows: ROW, (N,).
+        keys: S, (N,).
+        samples: number of samples of each tar.
+    """
+
+    rows: NDArray[Any]
+    keys: NDArray[np.bytes_]
+    samples: list[int]
+
+
+def walk_tars(paths: Sequence[Path], labels: int, groups: Mapping[str, int] | None = None) -> Walked:
+    """Walks every tar once, and writes its .idx on the way.
+
+    Args:
+        paths: of the tars, in order.
         labels: how many labels the set has.
         groups: group of each key; without it the `group` of the sample's JSON; without that every sample its own.
 
-    Returns:
-        the rows (ROW, (N,)) and the number of samples of each tar.
-
     Raises:
-        TarDamaged, ComponentMissing, BadLabel, DuplicateKey: nothing was written.
+        TarDamaged, ComponentMissing, BadLabel: the tars are no set.
     """
     parts: list[NDArray[Any]] = []
     keys: list[bytes] = []
-    for number, info in enumerate(tars):
-        path = folder / info.name
+    for number, path in enumerate(paths):
         data = map_file(path)
+        members = list(tar.walk(data, path))
         rows = []
-        for sample in tar_samples(tar.walk(data, path)):
+        for sample in tar_samples(members):
             rows.append(_row(sample, data, path, number, labels, groups))
             keys.append(sample.key.encode("utf-8", "surrogateescape"))
         part = np.zeros(len(rows), _BUILD)
         if rows:
             part[:] = rows
         parts.append(part)
+        write_dali_index(path, members)
     built = np.concatenate(parts) if parts else np.zeros(0, _BUILD)
     rows_out = np.zeros(len(built), ROW)
     for name in _BUILD.names or ():
@@ -181,10 +197,23 @@ def write_index(
     group[missing] = group.max(initial=-1) + 1 + np.arange(missing.sum())
     rows_out["group"] = group
     key_column = np.array(keys, dtype=f"S{max(map(len, keys), default=1)}")
-    order = np.argsort(key_column, kind="stable").astype("<u4")
-    _refuse_duplicates(folder, tars, rows_out, key_column, order)
-    write_rows(folder / INDEX_NAME, tars, rows_out, key_column, order)
-    return rows_out, [len(part) for part in parts]
+    return Walked(rows_out, key_column, [len(part) for part in parts])
+
+
+def write_index(folder: Path, tars: Sequence[ShardInfo], walked: Walked) -> None:
+    """Writes samples.idx.
+
+    Args:
+        folder: of the tars.
+        tars: name, bytes and sha256 of each, by which the index knows them again.
+        walked: what `walk_tars` found in them.
+
+    Raises:
+        DuplicateKey: two samples have one key; nothing was written.
+    """
+    order = np.argsort(walked.keys, kind="stable").astype("<u4")
+    _refuse_duplicates(folder, tars, walked.rows, walked.keys, order)
+    write_rows(folder / INDEX_NAME, tars, walked.rows, walked.keys, order)
 
 
 _BUILD = np.dtype([(name, "<i8" if name == "group" else ROW[name]) for name in ROW.names or () if name != "unused"])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.files import sha256_of, write_atomic
-from shards.index import INDEX_NAME, Index, load_index, map_file, write_dali_index, write_index
+from shards.index import INDEX_NAME, Index, load_index, map_file, walk_tars, write_index
 from shards.sample import EXTENSIONS, Sample
 from shards.shard_errors import ManifestDamaged, ManifestMissing, ShardError, StaleIndex
 from shards.writer import ShardInfo
@@ -91,19 +91,19 @@ def finish(
     tars = sorted(folder.glob("*.tar"))
     with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL and runs beside the walk
         digests = pool.map(sha256_of, tars)
-        idx = [write_dali_index(path) for path in tars]
-        found = [
-            ShardInfo(path.name, 0, path.stat().st_size, digest) for path, digest in zip(tars, digests, strict=True)
+        walked = walk_tars(tars, len(labels), groups)
+        shards = [
+            ShardInfo(path.name, samples, path.stat().st_size, digest)
+            for path, samples, digest in zip(tars, walked.samples, digests, strict=True)
         ]
-    rows, samples = write_index(folder, found, len(labels), groups)
-    for stale in set(folder.glob("*.idx")) - {*idx, folder / INDEX_NAME}:
+    write_index(folder, shards, walked)
+    for stale in set(folder.glob("*.idx")) - {*(path.with_suffix(".idx") for path in tars), folder / INDEX_NAME}:
         stale.unlink()
-    shards = [ShardInfo(i.name, n, i.bytes, i.sha256) for i, n in zip(found, samples, strict=True)]
-    counts = np.bincount(rows["label"], minlength=len(labels)).tolist()
+    counts = np.bincount(walked.rows["label"], minlength=len(labels)).tolist()
     manifest = {
         "format": _FORMAT,
         "version": _VERSION,
-        "samples": len(rows),
+        "samples": len(walked.rows),
         "labels": list(labels),
         "counts": dict(zip(labels, counts, strict=True)),
         "split": split,

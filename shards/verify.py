@@ -79,14 +79,19 @@ def verify(
         digests = [pool.submit(sha256_of, path) for path in tars]
         for path, digest in zip(tars, digests, strict=True):
             crcs = _crcs(index, manifest, path.name)
-            for found in _tar(path, manifest, crcs, seen, decode):
+            members: list[tar.Member] = []
+            whole = True
+            for found in _tar(path, members, manifest, crcs, seen, decode):
                 if isinstance(found, Finding):
                     findings.append(found)
+                    whole = whole and found.kind != "truncated"
                     continue
                 done += 1
                 if on_progress and not done % 256:
                     on_progress(VerifyProgress(done, manifest.samples if manifest else 0, len(findings)))
-            findings += _against(known.get(path.name), path, digest.result())
+            findings += _digest(known.get(path.name), path, digest.result())
+            if whole:
+                findings += _dali(path, members)
     return findings
 
 
@@ -113,12 +118,23 @@ def _crcs(index: Index | None, manifest: Manifest | None, name: str) -> dict[int
 
 
 def _tar(
-    path: Path, manifest: Manifest | None, crcs: dict[int, int], seen: dict[str, str], decode: bool
+    path: Path,
+    members: list[tar.Member],
+    manifest: Manifest | None,
+    crcs: dict[int, int],
+    seen: dict[str, str],
+    decode: bool,
 ) -> Iterator[Finding | TarSample]:
-    """The samples of one tar, each after what is wrong with it."""
+    """The samples of one tar, each after what is wrong with it; its members are put into `members`."""
     data = map_file(path)
+
+    def walked() -> Iterator[tar.Member]:
+        for member in tar.walk(data, path):
+            members.append(member)
+            yield member
+
     try:
-        for sample in tar_samples(tar.walk(data, path)):
+        for sample in tar_samples(walked()):
             for kind, problem in _sample(sample, data, manifest.labels if manifest else None, crcs, decode):
                 yield Finding(kind, path.name, sample.offset, sample.key, problem)
             if sample.key in seen:
@@ -167,14 +183,13 @@ def _meta(text: bytes, number: int | None, labels: Sequence[str] | None) -> Iter
         yield "label", f".cls says {number} ({labels[number]}), .json says {name!r}"
 
 
-def _against(info: ShardInfo | None, path: Path, sha256: str) -> Iterator[Finding]:
+def _digest(info: ShardInfo | None, path: Path, sha256: str) -> Iterator[Finding]:
     if info is not None and sha256 != info.sha256:
         problem = f"sha256 {sha256[:12]}..., the manifest says {info.sha256[:12]}...: its bytes have changed"
         yield Finding("digest", path.name, None, None, problem)
+
+
+def _dali(path: Path, members: list[tar.Member]) -> Iterator[Finding]:
     target = path.with_suffix(".idx")
-    try:
-        expected = dali_index(path)
-    except TarDamaged:
-        return  # said already
-    if (target.read_bytes() if target.exists() else None) != expected:
+    if (target.read_bytes() if target.exists() else None) != dali_index(members):
         yield Finding("dali index", target.name, None, None, f"missing or stale; {REBUILD}")

@@ -118,7 +118,7 @@ def test_damage_is_refused_at_open(
     with pytest.raises(error, match=says) as caught:
         ShardSet.open(small.folder)
     assert str(small.folder) in str(caught.value)
-    assert "finish()" in str(caught.value)
+    assert "`bassline shards index`" in str(caught.value)
 
 
 def test_every_flipped_byte_of_the_index_is_noticed(small: ShardSet) -> None:
