@@ -19,6 +19,7 @@ __all__ = ["near_pairs"]
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
+_SMALL = 2048  # hashes; up to here finding directions costs more than comparing all pairs
 _DIRECTIONS = 64  # 32 leave 80 times the pairs, 96 cost as much as they save
 _SAMPLE = 4096  # rows that tell where the principal directions lie; any orthogonal ones would be exact
 _MEASURES = 3  # and the number of bits set; in more dimensions the leaves get too long
@@ -42,20 +43,32 @@ def near_pairs(hashes: NDArray[np.uint8], max_distance: int) -> Iterator[Pairs]:
     order = np.argsort(np.bitwise_count(words).sum(axis=1, dtype=np.int64), kind="stable")
     words = words[order]
     counts = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
-    bands = _bands(words, max_distance)
-    some = bands[:: max(1, len(bands) // 4)]
-    bucket_pairs = sum(_bucket_pairs(_values(words, band)) for band in some) * len(bands) / max(1, len(some))
-    if bucket_pairs * _BAND_COST <= len(words) ** 2:
-        candidates = _by_bands(words, bands)
-    else:
-        candidates = _by_projection(words, counts, max_distance)
-    for left, right in candidates:
+    for left, right in _candidates(words, counts, max_distance):
         limit = np.minimum(max_distance, (counts[left] + counts[right]) // 10)
         for column in words.T:  # most pairs are over their limit after a few words
             limit = limit - np.bitwise_count(column[left] ^ column[right])
             near = limit >= 0
             left, right, limit = left[near], right[near], limit[near]
         yield order[left], order[right]
+
+
+def _candidates(words: NDArray[np.uint64], counts: NDArray[np.int64], max_distance: int) -> Iterator[Pairs]:
+    """All near pairs and others: in whichever way costs less."""
+    if len(words) <= _SMALL:
+        return _all_pairs(len(words))
+    bands = _bands(words, max_distance)
+    some = bands[:: max(1, len(bands) // 4)]
+    bucket_pairs = sum(_bucket_pairs(_values(words, band)) for band in some) * len(bands) / max(1, len(some))
+    if bucket_pairs * _BAND_COST <= len(words) ** 2:
+        return _by_bands(words, bands)
+    return _by_projection(words, counts, max_distance)
+
+
+def _all_pairs(n: int) -> Iterator[Pairs]:
+    for begin in range(0, n, _LEAF):
+        left, right = np.divmod(np.arange(min(_LEAF, n - begin) * n), n)
+        later = left + begin < right
+        yield left[later] + begin, right[later]
 
 
 def _bits(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
