@@ -182,7 +182,7 @@ def demo(
         overrides = ["train.epochs=40", "select.patience=12"] if images else []
         result = train.run_training(files.battery("demo.toml"), split, run_folder, overrides, started=time.monotonic())
     with folder.stage("bench"):
-        found = bench_command.run_stalls(files.battery("demo.toml"), split, out / "bench.json", overrides)
+        found = bench_command.run_stalls(files.battery("demo.toml"), split, out / "bench.json", overrides, seconds=0.3)
     with folder.stage("report"):
         run = read_run(run_folder)
         page = report.write_page(

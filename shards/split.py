@@ -191,15 +191,19 @@ def open_split(folder: Path) -> Split:
 def hashes_of(
     source: ShardSet, on_progress: Callable[[int], None] | None = None
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """The dhash of every image, computed from its bytes, uint8 (N, HASH_BITS / 8), and where unreadable images lie.
+    """The dhash of every image, uint8 (N, HASH_BITS / 8), and where unreadable images lie.
 
-    An unreadable image gets a hash of its bytes: equal ones stay together.
+    A hash in the sample's JSON is taken where the JSON's sha256 is that of the image (a crawl writes both; 0.05 ms),
+    and computed otherwise (0.6 ms). An unreadable image gets a hash of its bytes: equal ones stay together.
     """
     hashes = np.empty((len(source), _HASH_BYTES), np.uint8)
     unreadable: list[int] = []
 
     def one(i: int) -> None:
         data = bytes(source.image(i))
+        if (known := _known_hash(source.meta(i), data)) is not None:
+            hashes[i] = np.frombuffer(known, np.uint8)
+            return
         try:
             found = hash_image(data)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
@@ -212,6 +216,19 @@ def hashes_of(
             if on_progress and not done % 256:
                 on_progress(done)
     return hashes, [str(source.where(i)) for i in sorted(unreadable)]
+
+
+def _known_hash(meta: Mapping[str, Any], data: bytes) -> bytes | None:
+    """The dhash that the sample's JSON has, if it is of this image and of this length."""
+    text = meta.get("dhash")
+    if not isinstance(text, str) or len(text) != 2 * _HASH_BYTES or not isinstance(meta.get("sha256"), str):
+        return None
+    if meta["sha256"] != hashlib.sha256(data).hexdigest():
+        return None
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return None
 
 
 def leaks(part: NDArray[np.int64], group_ids: NDArray[np.int64], names: Sequence[str]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shards.allot import allot, label_targets
-from shards.duplicates import DEFAULT_DISTANCE, hash_image
+from shards.duplicates import DEFAULT_DISTANCE, HASH_BITS, hash_image
 from shards.errors import ConfigError
 from shards.sample import Sample
 from shards.shard_errors import TargetNotEmpty
 from shards.shard_set import ShardSet
-from shards.split import SplitProgress, leaks, open_split, split
+from shards.split import SplitProgress, hashes_of, leaks, open_split, split
 from shards.writer import write_set
 
 Draw = Callable[..., bytes]
@@ -258,3 +259,18 @@ def _filled(sizes: list[list[int]], choice: tuple[int, ...], parts: int) -> NDAr
     for size, where in zip(sizes, choice, strict=True):
         filled[:, where] += size
     return filled[:, :parts]
+
+
+def test_a_hash_in_the_json_is_taken_only_if_it_is_of_this_image(
+    tmp_path: Path, thumbnails: dict[str, list[Path]]
+) -> None:
+    data = thumbnails["violin"][0].read_bytes()
+    honest = {"sha256": hashlib.sha256(data).hexdigest(), "dhash": "5a" * (HASH_BITS // 8)}
+    metas = [honest, {**honest, "sha256": "0" * 64}, {**honest, "dhash": "5a"}, {**honest, "dhash": "zz" * 144}, {}]
+    samples = [Sample(f"k{number}", data, "jpg", 0, meta) for number, meta in enumerate(metas)]
+    with write_set(tmp_path / "set", samples, ["violin"], source={}) as made:
+        hashes, unreadable = hashes_of(made)
+    assert unreadable == []
+    assert hashes[0].tobytes() == b"\x5a" * (HASH_BITS // 8)
+    for row in hashes[1:]:
+        assert row.tobytes() == hash_image(data)
