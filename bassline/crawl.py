@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 from rich.markup import escape
 
 from bassline import console
-from crawler.crawl import run
-from crawler.report import CrawlReport, CrawlStats
-from crawler.site import Site, load_site
 from shards.errors import ConfigError
+
+if TYPE_CHECKING:
+    from crawler.report import CrawlReport, CrawlStats
+    from crawler.site import Site
 
 __all__ = ["Interrupted", "crawl", "run_crawl"]
 
@@ -24,6 +25,8 @@ class Interrupted(KeyboardInterrupt):
 
 def _load(site: str, start: str | None) -> Site:
     """The site file, begun at another address if one is given."""
+    from crawler.site import load_site
+
     source = Path(site) if site.endswith(".toml") or "/" in site else site
     if start is None:
         return load_site(source)
@@ -64,6 +67,8 @@ def run_crawl(site: str, out: Path, *, start: str | None = None) -> CrawlReport:
     Raises:
         Interrupted: a signal ended it; the same call goes on.
     """
+    from crawler.crawl import run  # a second of imports: only a crawl pays for it
+
     loaded = _load(site, start)
     with console.stage("crawl") as stage:
         report = run(loaded, out, on_progress=lambda stats: stage.update(*_progress(stats)))

@@ -18,9 +18,7 @@ from bassline import bench as bench_command
 from bassline import console, crawl, files, report, results, set_commands, train
 from bassline.run_folder import read_run
 from bassline.shop import Images, Products, draw
-from crawler.shop.process import shop_process
 from shards.errors import ConfigError
-from shards.shard_set import ShardSet
 
 __all__ = ["demo"]
 
@@ -104,6 +102,8 @@ def _is_free(port: int) -> bool:
 def _split(source: Path, out: Path, seed: int) -> None:
     if (out / "split.json").is_file():
         return
+    from shards.shard_set import ShardSet
+
     with ShardSet.open(source) as opened:
         counts = opened.counts
     original = counts == {label: sum(parts) for label, parts in ORIGINAL_COUNTS.items()}
@@ -117,6 +117,8 @@ def _split(source: Path, out: Path, seed: int) -> None:
 
 
 def _lead(shards: Path, images: Path | None, result: dict[str, Any]) -> str:
+    from shards.shard_set import ShardSet
+
     with ShardSet.open(shards) as opened:
         counts = ", ".join(f"{count:,} {label}" for label, count in opened.counts.items())
         origin = f"the photographs in {images.name}" if images else "thumbnails drawn from a seed"
@@ -167,6 +169,8 @@ def demo(
     folder = _Folder(out, settings)
     if images is not None and not images.is_dir():
         raise ConfigError("--images", "", f"{images} is not a folder; give one that holds a folder of images per label")
+    from crawler.shop.process import shop_process
+
     folder.open()
     begun = time.perf_counter()
     shards, split, run_folder = out / "set", out / "split", out / "run"

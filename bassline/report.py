@@ -10,14 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
-import jinja2
 import typer
 from markupsafe import Markup
 
 from bassline import chart, console, results
 from bassline.run_folder import Run, find_runs
 from shards.errors import BasslineError, ConfigError
-from shards.shard_set import ShardSet
 
 __all__ = ["report", "write_page"]
 
@@ -31,6 +29,8 @@ def _mistakes(run: Run, data: Path | None) -> tuple[list[dict[str, str]], int]:
     wrong.sort(key=lambda answer: (-float(answer["probability"]), str(answer["key"])))
     if not wrong or data is None or not (data / "test").is_dir():
         return [], len(wrong)
+    from shards.shard_set import ShardSet
+
     try:
         test = ShardSet.open(data / "test")
     except BasslineError:
@@ -156,6 +156,8 @@ def write_page(
         stages: (stage, seconds) of a whole job.
         bench: `sentence`, `rates` [(name, per second)] and `note` of what holds the run back.
     """
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bassline"), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )

@@ -1,29 +1,30 @@
-"""`bassline shards ...`: look at a shard set, check it, split it, make one from label folders."""
+"""`bassline shards ...`: look at a shard set, check it, split it, make one from label folders.
+
+The room is imported by the command that needs it: `--help` and a wrong option answer without NumPy and Pillow.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.markup import escape
 
 from bassline import console
-from shards.convert import from_folders
 from shards.errors import ConfigError
-from shards.shard_set import ShardSet, rebuild
-from shards.sheet import sheet as draw_sheet
-from shards.split import PARTS
-from shards.split import split as split_set
-from shards.verify import verify as verify_set
+
+if TYPE_CHECKING:
+    from shards.shard_set import ShardSet
 
 __all__ = ["app", "run_split"]
 
 # Loaders that give each worker whole shards need several a part; a thousand thumbnails of 5 KB make one of 6 MB.
 SPLIT_SHARD_SAMPLES = 1000
+
+_PARTS = 3  # train, val, test
 
 app = typer.Typer(help="Look at shard sets, check, split and make them.", no_args_is_help=True)
 
@@ -32,6 +33,8 @@ SetPath = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the shar
 
 def _describe(opened: ShardSet) -> dict[str, Any]:
     """What `info` says, as JSON."""
+    import numpy as np
+
     sides = np.maximum(opened.widths, opened.heights)
     sizes = opened.sizes
     groups, members = np.unique(opened.groups, return_counts=True) if len(opened) else (np.empty(0), np.empty(0))
@@ -65,6 +68,8 @@ def info(shards: SetPath, json: console.JsonFlag = False) -> None:
 
     Example: bassline shards info demo/set
     """
+    from shards.shard_set import ShardSet
+
     with ShardSet.open(shards) as opened:
         told = _describe(opened)
     if json:
@@ -101,6 +106,8 @@ def head(
 
     Example: bassline shards head demo/set -n 5
     """
+    from shards.shard_set import ShardSet
+
     with ShardSet.open(shards) as opened:
         rows: list[dict[str, Any]] = [
             {
@@ -132,7 +139,7 @@ def _numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[Any
         found = tuple(kind(part) for part in text.split(","))
     except ValueError:
         found = ()
-    if len(found) != len(PARTS) or any(number < 0 for number in found):
+    if len(found) != _PARTS or any(number < 0 for number in found):
         example = "4500,1500,2000" if kind is int else "0.6,0.2,0.2"
         raise ConfigError(option, "", f"{text!r}: expected three numbers for train, val and test, such as {example}")
     return found
@@ -158,6 +165,8 @@ def run_split(
     label_counts: dict[str, tuple[int, ...]] | None = None,
 ) -> dict[str, Any]:
     """Splits with a progress line; returns what split.json says."""
+    from shards.split import split as split_set
+
     words = {"hash": "hashing", "group": "grouping near-duplicates", "write": "writing"}
     with console.stage("split") as stage:
         made = split_set(
@@ -233,6 +242,8 @@ def verify(
     """
     if not shards.is_dir():
         raise ConfigError("SET", "", f"{shards} is no folder; give the folder of a shard set")
+    from shards.verify import verify as verify_set
+
     with console.stage("verify") as stage:
         findings = verify_set(
             shards,
@@ -264,6 +275,8 @@ def index(
     """
     if not any(shards.glob("*.tar")):
         raise ConfigError("SET", "", f"{shards} holds no *.tar; give the folder of a shard set")
+    from shards.shard_set import rebuild
+
     with console.stage("index") as stage, rebuild(shards, labels) as made:
         stage.summary = f"{len(made):,} samples in {len(made.manifest.shards)} shards"
         told = _describe(made)
@@ -285,6 +298,9 @@ def sheet(
 
     Example: bassline shards sheet demo/set --out sheet.png
     """
+    from shards.shard_set import ShardSet
+    from shards.sheet import sheet as draw_sheet
+
     with ShardSet.open(shards) as opened:
         page = draw_sheet(opened, out, per_label=per_label, cell=cell, seed=seed)
     if json:
@@ -306,6 +322,8 @@ def convert(
     """
     if not source.is_dir():
         raise ConfigError("DIR", "", f"{source} is no folder; give one that holds a folder of images per label")
+    from shards.convert import from_folders
+
     with console.stage("convert") as stage:
         done = from_folders(
             source,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bassline import console
-from crawler.shop.server import Shop, open_shop, serve
 from shards.errors import ConfigError
+
+if TYPE_CHECKING:
+    from crawler.shop.server import Shop
 
 __all__ = ["Images", "Products", "draw", "shop"]
 
@@ -24,6 +26,8 @@ def draw(images: Path | None, products: int, seed: int = 0) -> Shop:
     """Opens the shop with a progress line; drawn thumbnails come from the cache the second time."""
     if images is not None and not images.is_dir():
         raise ConfigError("--images", "", f"{images} is not a folder; give one that holds a folder of images per label")
+    from crawler.shop.server import open_shop
+
     with console.stage("shop") as stage:
         opened = open_shop(
             images=images,
@@ -40,6 +44,8 @@ def draw(images: Path | None, products: int, seed: int = 0) -> Shop:
 
 
 async def _serve(opened: Shop, host: str, port: int, json: bool) -> None:
+    from crawler.shop.server import serve
+
     async with serve(opened, host, port) as url:
         if json:
             console.emit({"url": url, "products": len(opened.stock.products)})

@@ -5,6 +5,7 @@ Selectors are compiled once and run on lxml's tree: 100 items cost 3 ms, where a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -119,7 +120,8 @@ def srcset(value: str) -> Iterator[str]:
 
 
 def _split_at_space(text: str) -> tuple[str, str, str]:
-    pieces = text.split(None, 1)
+    # HTML's white space, not Python's, which has twenty more characters
+    pieces = re.split(r"[ \t\r\n\f]+", text, maxsplit=1)
     return pieces[0], " ", pieces[1] if len(pieces) > 1 else ""
 
 

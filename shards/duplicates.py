@@ -30,7 +30,7 @@ _DRAFT = 128  # pixels a side
 
 
 def hash_image(data: bytes | memoryview) -> bytes:
-    """`dhash` of an encoded image: 0.33 ms for 140 x 140, of which decoding 0.21.
+    """`dhash` of an encoded image: 0.63 ms for a JPEG of 150 x 150, of which the hash itself 0.29.
 
     A JPEG of more than 256 pixels is decoded at a half, a quarter or an eighth of its size. Smaller drafts save nothing
     on thumbnails, where entropy decoding is what costs, and change bits.
