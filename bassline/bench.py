@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from bassline import console
+from shards.errors import ConfigError
 
 __all__ = ["app", "loaders"]
 
@@ -20,6 +21,12 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """Measure loaders and training against their ceilings and against what people use."""
+
+
+def _check_out(out: Path | None) -> None:
+    """Before minutes of measuring, not after."""
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise ConfigError("--out", "", f"{out}: expected a file in a folder that exists")
 
 
 def loader_table(record: dict[str, Any]) -> Table:
@@ -63,6 +70,7 @@ def loaders(
 
     Example: bassline bench loaders demo/split/train --repeats 5 --out loaders.json
     """
+    _check_out(out)
     from bench.loaders import compare_loaders
     from bench.record import write_record
 
@@ -146,6 +154,7 @@ def stalls(
 
     Example: bassline bench stalls battery/demo.toml --data demo/split
     """
+    _check_out(out)
     record = run_stalls(run_file, data, out, overrides or [], rounds=rounds, seconds=seconds)
     if json:
         console.emit(record)
@@ -158,4 +167,4 @@ def stalls(
         interval = "-" if low is None else f"{low:,.0f} to {high:,.0f}"
         made.add_row(name, f"{measured['median']:,.0f}", interval)
     console.out.print(made)
-    console.out.print(f"\n{record['verdict']['sentence']}", soft_wrap=True)
+    console.out.print(f"\n{record['verdict']['sentence']}")

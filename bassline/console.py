@@ -38,6 +38,8 @@ def command(function: Command) -> Command:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
+        except typer.Exit:
+            raise
         except BasslineError as error:
             err.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
             code = error.exit_code

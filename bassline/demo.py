@@ -19,6 +19,7 @@ from bassline import console, crawl, files, report, results, set_commands, train
 from bassline.run_folder import read_run
 from bassline.shop import Images, Products, draw
 from shards.errors import ConfigError
+from shards.files import write_atomic
 
 __all__ = ["demo"]
 
@@ -51,26 +52,34 @@ class _Folder:
         if marker.is_file():
             try:
                 told = json_module.loads(marker.read_text(encoding="utf-8"))
-                finished, settings, port = told["finished"], told["settings"], int(told["port"])
-            except (ValueError, KeyError, TypeError):
-                finished, settings, port = True, None, 0
+                finished, settings, port = told["bassline_demo"]["finished"], told["settings"], int(told["port"])
+                stages = {str(name): float(spent) for name, spent in told["stages"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise ConfigError("--out", "", f"{marker} is not a demo's; name another folder") from None
             if not finished and settings == self.settings and _is_free(port):
-                self.port = port
-                self.stages = {str(name): float(spent) for name, spent in told["stages"].items()}
+                self.port, self.stages = port, stages
                 console.note(f"going on with the interrupted demo in [bold]{self.path}[/]")
                 return
             console.note(f"replacing the earlier demo in [bold]{self.path}[/]")
             for name in _MADE:
                 target = self.path / name
-                shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target)
+                else:
+                    target.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
         self.port = _free_port()  # the crawl's addresses hold it: an interrupted crawl needs the same one again
         self.save()
 
     def save(self, *, finished: bool = False) -> None:
         """Writes the marker."""
-        told = {"settings": self.settings, "port": self.port, "stages": self.stages, "finished": finished}
-        (self.path / _MARKER).write_text(json_module.dumps(told) + "\n", encoding="utf-8")
+        told = {
+            "bassline_demo": {"finished": finished},
+            "settings": self.settings,
+            "port": self.port,
+            "stages": self.stages,
+        }
+        write_atomic(self.path / _MARKER, [json_module.dumps(told).encode(), b"\n"])
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -186,7 +195,9 @@ def demo(
         overrides = ["train.epochs=40", "select.patience=12"] if images else []
         result = train.run_training(files.battery("demo.toml"), split, run_folder, overrides, started=time.monotonic())
     with folder.stage("bench"):
-        found = bench_command.run_stalls(files.battery("demo.toml"), split, out / "bench.json", overrides, seconds=0.3)
+        found = bench_command.run_stalls(
+            files.battery("demo.toml"), split, out / "bench.json", overrides, rounds=10, seconds=0.2
+        )
     with folder.stage("report"):
         run = read_run(run_folder)
         page = report.write_page(
@@ -209,7 +220,7 @@ def demo(
         console.note(f"[yellow]![/] {line}")
     console.out.print()
     console.out.print(console.seconds_table("Where each second went", _seconds(folder.stages, result)))
-    console.out.print(f"\n{found['verdict']['sentence']}", soft_wrap=True)
+    console.out.print(f"\n{found['verdict']['sentence']}")
     console.out.print(
         f"\nreport: [bold]{page}[/]   [dim](the job took {console.seconds(time.perf_counter() - begun)})[/]"
     )

@@ -20,6 +20,7 @@ from shards.errors import BasslineError, ConfigError
 __all__ = ["report", "write_page"]
 
 MISTAKES = 24
+_SELECTED = {"val_loss": "lowest validation loss", "val_accuracy": "highest validation accuracy"}
 _MIME = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
@@ -80,7 +81,7 @@ def time_parts(run: Run) -> list[tuple[str, float]]:
 
 def _run_view(run: Run, data: Path | None) -> dict[str, Any]:
     mistakes, count = _mistakes(run, data)
-    majority = run.result["test"]["majority_rate"]
+    majority = run.result["val"]["majority_rate"]
     epochs = len(run.history)
     mark = (int(run.result["best_epoch"]), f"best: epoch {run.result['best_epoch']}")
     return {
@@ -106,7 +107,7 @@ def _run_view(run: Run, data: Path | None) -> dict[str, Any]:
             [
                 chart.Series("training", _column(run, "train_accuracy"), 1),
                 chart.Series("validation", _column(run, "val_accuracy"), 2),
-                chart.Series("majority rate", [majority] * epochs, 6, dashed=True),
+                chart.Series("validation's majority rate", [majority] * epochs, 6, dashed=True),
             ],
             mark=mark,
             percent=True,
@@ -172,7 +173,7 @@ def write_page(
         stages=chart.stacked_bar(stages) if stages else Markup(""),
         columns=results.HEADINGS,
         rows=[results.cells(run) for run in runs],
-        selection="validation loss",
+        selection=" or ".join(sorted({_SELECTED[run.config["select"]["metric"]] for run in runs})),
         runs=[_run_view(run, data) for run in runs],
         bench=view,
         environment=_environment(runs),

@@ -16,4 +16,4 @@ class ContenderFailed(BenchError):
 
     def __init__(self, name: str, last_line: str) -> None:
         self.name = name
-        super().__init__(f"contender {name}: {last_line or 'ended without a word'}; leave it out with --without {name}")
+        super().__init__(f"contender {name}: {last_line or 'ended without a word'}; measure the others with --only")

@@ -69,7 +69,8 @@ def compare_loaders(
         job = Job(shards, Path(temporary), size, batch, workers)
         if REFERENCE in chosen:
             _write_folders(source, job.folders)
-        samples, digest, data_bytes = len(source), source.digest, sum(info.bytes for info in source.manifest.shards)
+        samples, digest, shard_count = len(source), source.digest, len(source.manifest.shards)
+        data_bytes = sum(info.bytes for info in source.manifest.shards)
         for data in source.tars:
             sum(data[::4096])  # touch every page: all contenders start from a warm cache
         for round_number in range(repeats):
@@ -90,8 +91,9 @@ def compare_loaders(
     return Record(
         kind="loaders",
         settings={
-            "samples": samples, "bytes": data_bytes, "data_digest": digest, "size": size, "batch": batch,
-            "workers": workers, "epochs": epochs, "repeats": repeats, "cache": "warm", "reference": against,
+            "samples": samples, "bytes": data_bytes, "data_digest": digest, "shards": shard_count, "size": size,
+            "batch": batch, "workers": workers, "epochs": epochs, "repeats": repeats, "cache": "warm",
+            "reference": against,
         },
         measurements=measurements,
         ratios={f"{name}/{against}": measured("ratio", ratio(rates[name], rates[against])) for name in chosen},

@@ -57,8 +57,6 @@ def verdict(pace: Summary, ceilings: Mapping[str, Summary], *, resident: bool) -
         few = f"{len(pace.values)} rounds; a verdict needs {ROUNDS}"
         return Verdict("INSUFFICIENT", binding, (0.0, 1.0), f"INSUFFICIENT: {few}")
     low, high = (min(max(1 - share, 0.0), 1.0) for share in (pace.high, pace.low))
-    others = sorted((ceilings[stage].median / ceilings[binding].median, stage) for stage in path if stage != binding)
-    slack = f"the next ceiling, {others[0][1]}, is {others[0][0]:.3g} times higher"
     if low >= INPUT_BOUND:
         name = "INPUT_BOUND"
     elif high < INPUT_LIMITED:
@@ -67,7 +65,13 @@ def verdict(pace: Summary, ceilings: Mapping[str, Summary], *, resident: bool) -
         name = "INPUT_LIMITED"
     else:
         name = "UNDECIDED"
+    if name in ("INPUT_BOUND", "INPUT_LIMITED") and binding == "step":
+        # Alone every input stage is faster, and yet the step waits: they run in series with it, or share its cores.
+        binding = min((stage for stage in path if stage != "step"), key=lambda stage: ceilings[stage].median)
+    shares = {stage: ceilings[stage].median / ceilings["step"].median for stage in path if stage != "step"}
+    nearest = min(shares, key=lambda stage: shares[stage])
     speed = f"epochs run at {pace.median:.0%} of the bare step"
     held = f"{speed}, which waits {low:.0%} to {high:.0%} of the time"
     advice = f"the interval crosses a line: {held}" if name == "UNDECIDED" else f"{held}; {_ADVICE[binding]}"
-    return Verdict(name, binding, (low, high), f"{name}: {binding} binds ({slack}); {advice}")
+    rate = f"{nearest} alone runs at {shares[nearest]:.3g} times the step's rate"
+    return Verdict(name, binding, (low, high), f"{name}: the {binding} binds ({rate}); {advice}")

@@ -88,7 +88,9 @@ class Collection:
         try:
             reply = await self._fetcher.page(url)
         except Refused as refused:
-            await self._frontier.add_page(category, (), listing_url=url, next_page=None, problem=f"{url}: {refused}")
+            # what failed is tried again by the next run; what was refused is not
+            again = url if refused.failed else None
+            await self._frontier.add_page(category, (), listing_url=url, next_page=again, problem=f"{url}: {refused}")
             return None, before
         self._stats.pages += 1
         tree = extract.parse(reply.body, reply.url, reply.headers.get("Content-Type", ""))
@@ -139,7 +141,7 @@ class Collection:
         while (job := await lane.next()) is not None:
             try:
                 reply = await self._fetcher.image(job.url)
-                tag = reply.headers.get("X-Robots-Tag")
+                tag = ", ".join(reply.headers.getall("X-Robots-Tag", ()))
                 if tag and (word := refuses_images(tag, self._site.site.agent)):
                     raise Refused("x-robots-tag", word)
             except Refused as refused:

@@ -94,7 +94,7 @@ class _Crawl:
         self._frontier = Frontier(self._out, shard_samples=self._shard_samples, on_failure=self._cancel)
         try:
             await self._refuse_other_site()
-            if await self._frontier.meta("stage") == "done":
+            if await self._frontier.meta("stage") == "done" and not await self._frontier.reopen_failed():
                 return await self._report(already_finished=True)
             await self._count()
             ticker = asyncio.create_task(self._tick())
@@ -242,6 +242,7 @@ class _Crawl:
             categories=counts["explored"],
             pages=spent["pages"],
             images=counts["images"],
+            answered=counts["images_done"] - self._done_before,
             requests=spent["requests"],
             bytes=spent["bytes"],
             seconds=spent["seconds"],

@@ -62,7 +62,11 @@ def parse(body: bytes, url: str, content_type: str = "") -> Tree:
         "".encode(charset)
     except (LookupError, ValueError):
         charset = "utf-8"
-    root = Selector(body=body.strip() or b"<html></html>", type="html", encoding=charset, huge_tree=False).root
+    body = body.strip() or b"<html></html>"
+    try:
+        root = Selector(body=body, type="html", encoding=charset, huge_tree=False).root
+    except (LookupError, ValueError):  # Python knows charsets that libxml2 does not
+        root = Selector(body=body, type="html", encoding="utf-8", huge_tree=False).root
     bases = compile_selector("base::attr(href)")(root)
     return Tree(root, (absolute(url, str(bases[0])) if bases else None) or url)
 
@@ -133,7 +137,8 @@ def _image(base: str, element: Any, listing: Listing) -> str | None:
                 if url is not None:
                     for pattern, replacement in listing.rewrite:
                         url = compile_pattern(pattern).sub(replacement, url)
-                    return url
+                    if (url := absolute(base, url)) is not None:
+                        return url
     return None
 
 

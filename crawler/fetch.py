@@ -14,6 +14,7 @@ from time import monotonic
 from types import TracebackType
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from crawler.crawl_errors import Refused
@@ -36,7 +37,7 @@ class Reply:
     """An answer with status 200: final address, headers as sent, whole body."""
 
     url: str
-    headers: Mapping[str, str]
+    headers: CIMultiDict[str]
     body: bytes
 
 
@@ -185,7 +186,7 @@ class Fetcher:
                         if status == 200:
                             body = await _read(response, cap, cut=cut)
                             self.traffic.bytes += len(body)
-                            return Reply(url, response.headers, body)
+                            return Reply(url, _readable(response.headers), body)
                         if status in _REDIRECTS:
                             return response.headers.get("Location", "")
                         overloaded = status in _OVERLOAD
@@ -227,6 +228,14 @@ def retry_after_s(header: str, now: datetime) -> float | None:
             moment = moment.replace(tzinfo=UTC)
         return max(0.0, (moment - now).total_seconds())
     return None
+
+
+def _readable(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Headers as text that can be stored: aiohttp keeps bytes that are not UTF-8 as lone surrogates."""
+    pairs = headers.items()
+    return CIMultiDict(
+        (name, value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")) for name, value in pairs
+    )
 
 
 async def _read(response: aiohttp.ClientResponse, cap: int, *, cut: bool) -> bytes:

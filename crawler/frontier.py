@@ -120,7 +120,10 @@ class Frontier:
         path = self.folder / LEDGER_NAME
         if not path.exists() and any(self.folder.iterdir()):
             raise NotACrawl(self.folder)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.2)
+        try:
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.2)
+        except sqlite3.OperationalError as error:
+            raise LedgerFailed(self.folder, str(error)) from None
         try:
             # exclusive: one process a crawl, and the WAL's index in memory instead of a shared file
             db.execute("PRAGMA locking_mode = exclusive")
@@ -273,10 +276,30 @@ class Frontier:
                 )
                 new += 1
             db.execute(
-                "UPDATE category SET next_page = ?, page = ?, problem = coalesce(?, problem) WHERE id = ?",
-                (next_page, category.page + 1, problem, category.id),
+                "UPDATE category SET next_page = ?, page = ?, problem = ? WHERE id = ?",
+                (next_page, category.page + (next_page != category.next_page), problem, category.id),
             )
             return new, images
+
+        return await self.call(work)
+
+    async def reopen_failed(self) -> int:
+        """Puts back what the network or the server kept from us: images, and result pages; returns how many."""
+
+        def work(db: sqlite3.Connection) -> int:
+            db.execute(
+                "UPDATE product SET outcome = NULL, detail = NULL"
+                " WHERE image IN (SELECT id FROM image WHERE failed = 1)"
+            )
+            images = db.execute(
+                "UPDATE image SET done = 0, reason = NULL, detail = NULL, failed = 0 WHERE failed = 1"
+            ).rowcount
+            pages: int = db.execute(
+                "SELECT count(*) FROM category WHERE label IS NOT NULL AND next_page IS NOT NULL"
+            ).fetchone()[0]
+            if images or pages:
+                db.execute("DELETE FROM meta WHERE key = 'stage'")
+            return images + pages
 
         return await self.call(work)
 
@@ -328,7 +351,8 @@ class Frontier:
         """Makes durable what there is and ends the thread; the part is kept. Does not raise what `failure` says."""
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
-        self._writer.close()
+        with suppress(OSError):  # a full disk fails once more here; `failure` has said so
+            self._writer.close()
         with suppress(sqlite3.Error):
             self._db.close()
 

@@ -51,6 +51,7 @@ class CrawlReport:
         groups: of near-duplicates; a sample alone is a group too.
         categories, pages: category pages explored, result pages read.
         images: thumbnail addresses.
+        answered: those answered for by this run.
         requests, bytes, seconds: over all runs that ended by themselves.
         time_s: seconds by stage, of this run.
         problems: category pages that could not be read, with the reason.
@@ -69,6 +70,7 @@ class CrawlReport:
     categories: int
     pages: int
     images: int
+    answered: int
     requests: int
     bytes: int
     seconds: float
@@ -79,7 +81,7 @@ class CrawlReport:
     def images_per_s(self) -> float | None:
         """Thumbnail addresses answered for a second of the collecting stage; None if this run had none."""
         seconds = self.time_s.get("collect")
-        return self.images / seconds if seconds and not self.already_finished else None
+        return self.answered / seconds if seconds and not self.already_finished else None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `bassline crawl --json` prints."""

@@ -82,7 +82,7 @@ class Robots:
             if refused.reason == "redirects":  # section 2.3.1.2: after five it may be taken for unavailable
                 return _Rules(None, "", now + _KEEP_S, 0.0)
             return _Rules(None, str(refused), now + _UNREACHABLE_KEEP_S, 0.0)
-        text = body.decode("utf-8", errors="replace")
+        text = body.decode("utf-8-sig", errors="replace")
         parsed = Protego.parse(text)
         delay = parsed.crawl_delay(self._agent) or 0.0
         # a file without a rule costs nothing an address

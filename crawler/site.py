@@ -158,6 +158,11 @@ class Listing(StrictModel):
     def _one_way_to_the_next_page(self) -> Listing:
         if self.page is not None and self.next is not None:
             raise ValueError("page and next: give one of them")
+        for pattern, replacement in self.rewrite:
+            try:
+                compile_pattern(f"(?:{pattern})|").sub(replacement, "")
+            except (re.error, IndexError) as error:
+                raise ValueError(f"rewrite: {replacement!r} is no replacement for {pattern!r}: {error}") from None
         if self.page is not None and "{page}" not in self.page:
             raise ValueError('page: expected {page} in it, such as "?pg={page}"')
         return self

@@ -44,7 +44,7 @@ def absolute(base: str, reference: str) -> str | None:
         return None
     netloc = netloc.removesuffix(_DEFAULT_PORTS[scheme])
     url = urlunsplit((scheme, netloc, parts.path or "/", parts.query, ""))
-    return url if _LEGAL.fullmatch(url) else quote(url, safe=_SAFE)
+    return url if _LEGAL.fullmatch(url) else quote(url, safe=_SAFE, errors="surrogateescape")
 
 
 def netloc_of(url: str) -> str:

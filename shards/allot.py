@@ -181,8 +181,8 @@ def _place(
             where = waiting[group].pop()
             left[:, where] -= needs[group]
             chosen.append(where)
-            tries += 1
             continue
+        tries += 1
         dead.add((group, left[open_labels[group]].tobytes()))
         waiting.pop()
         if not chosen or tries > _TRIES:

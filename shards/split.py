@@ -75,7 +75,8 @@ def split(
 
     Every part has exactly the number of samples asked for, of every label. Near-duplicates (`shards.duplicates.groups`)
     stay together, whatever their labels; samples get their group's number as "group" in their JSON. Samples are
-    shuffled over each part. Memory does not grow with the images: they are copied one by one from the mapped tars.
+    shuffled over each part; who goes where depends on the keys, not on the order they are stored in. Memory does not
+    grow with the images: they are copied one by one from the mapped tars.
 
     Args:
         source: an opened set, or its folder.
@@ -115,6 +116,9 @@ def split(
         available, source.labels, names, counts=counts, fractions=fractions, label_counts=label_counts
     )
     hashes, unreadable = hashes_of(source, lambda done: report(SplitProgress("hash", done, total)))
+    # A crawl stores samples as they arrive; by key, two crawls of one shop are cut, and shuffled, alike.
+    by_key = np.argsort(source.index.keys, kind="stable")
+    label_ids, hashes = label_ids[by_key], hashes[by_key]
     group_ids = groups(hashes, distance)
     report(SplitProgress("group", total, total))
     part = allot(label_ids, group_ids, targets, source.labels, names, seed)
@@ -138,6 +142,7 @@ def split(
             "meaning": "samples of each part with a near-duplicate in another part, were the parts cut without groups",
         },
     }
+    out = out.absolute()
     beside = out.with_name(f".{out.name}.part")
     shutil.rmtree(beside, ignore_errors=True)  # what a killed attempt left
     beside.mkdir(parents=True)
@@ -145,9 +150,9 @@ def split(
 
     def samples(chosen: NDArray[np.int64]) -> Iterator[Sample]:
         nonlocal written
-        for i in chosen.tolist():
-            sample = source.sample(i)
-            yield replace(sample, meta=sample.meta | {"group": int(group_ids[i])})
+        for place in chosen.tolist():
+            sample = source.sample(int(by_key[place]))
+            yield replace(sample, meta=sample.meta | {"group": int(group_ids[place])})
             written += 1
             if not written % 256:
                 report(SplitProgress("write", written, int((part >= 0).sum())))

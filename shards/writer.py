@@ -261,6 +261,7 @@ def write_set(
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TargetNotEmpty(folder)
+    folder = folder.absolute()
     beside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)  # what a killed attempt left
     beside.mkdir(parents=True)

@@ -77,7 +77,7 @@ class Optim(StrictModel):
     """The optimiser. schedule scales lr a step at a time; warmup is the share of all steps before lr is reached."""
 
     kind: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.01
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
     momentum: Share = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Share = 0.0

@@ -165,7 +165,7 @@ class TorchvisionDecoder(ThreadedDecoder):
         if out.device.type == "cpu":
             return super().decode(images, out)
         headers = [read_header(data) for data in images]
-        fast = [i for i, header in enumerate(headers) if header is not None and header.plain]
+        fast = [i for i, h in enumerate(headers) if h is not None and h.plain and h.width * h.height <= MAX_PIXELS]
         try:
             encoded = [torch.from_numpy(np.frombuffer(images[i], np.uint8).copy()) for i in fast]
             decoded = self._decode(encoded, mode=self._rgb, device=out.device) if fast else []
@@ -224,9 +224,13 @@ def _put_tensor(pixels: torch.Tensor, row: torch.Tensor, layout: Plan) -> None:
     top, left, bottom, right = layout.box
     part = pixels[:, top:bottom, left:right]
     if part.shape[1:] != (layout.height, layout.width):
+        if part.is_cuda:  # there the antialiased kernel has no uint8
+            part = part.float()
         part = torch.nn.functional.interpolate(
             part[None], (layout.height, layout.width), mode="bilinear", antialias=True, align_corners=False
         )[0]
+        if part.is_cuda:
+            part = part.round().clamp(0, 255).to(torch.uint8)
     if (layout.height, layout.width) != tuple(row.shape[:2]):
         row.fill_(WHITE)
     row[layout.y : layout.y + layout.height, layout.x : layout.x + layout.width] = part.permute(1, 2, 0)

@@ -15,6 +15,10 @@ from trainer.step import Step
 __all__ = ["Compiled", "Eager", "Graph", "bare_rate", "open_executor"]
 
 
+CHUNK_S = 0.02
+"""Least time between two waits for the device while a rate is measured."""
+
+
 class Eager:
     """Calls the step as it is."""
 
@@ -85,9 +89,10 @@ class Graph(Eager):
         return graph
 
     def run(self, count: int) -> None:
-        if count not in self._graphs:  # a stream that lost a bad image makes a batch of another size
-            self.prepare([count])
-        self._graphs[count].replay()
+        if count in self._graphs:
+            self._graphs[count].replay()
+        else:  # a stream that lost a bad image makes a batch of another size: too rare to be worth a capture
+            self.step.train(count)
 
 
 @contextmanager
@@ -116,12 +121,17 @@ def bare_rate(executor: Eager, seconds: float) -> float | None:
 
     None where fewer than three steps fit into `seconds`.
     """
-    step, took = executor.step, list[float]()
+    step, took, chunk = executor.step, list[float](), 1
     step.start_epoch()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end and len(took) < 200:
         began = time.perf_counter()
-        executor.run(len(step.images))
+        for _ in range(chunk):
+            executor.run(len(step.images))
         float(step.loss_sum)  # waits for the device
-        took.append(time.perf_counter() - began)
+        spent = time.perf_counter() - began
+        if spent < CHUNK_S:  # a run waits once an epoch: waiting after each short step would lower its ceiling
+            took, chunk = [], chunk * 2
+        else:
+            took.append(spent / chunk)
     return round(len(step.images) / statistics.median(took), 1) if len(took) >= 3 else None

@@ -123,4 +123,4 @@ class Optimiser:
             found_inf=overflow,
         )
         if overflow is not None:
-            torch._foreach_sub_(state["step"], [overflow] * len(state["step"]))
+            torch._foreach_sub_(state["step"], [overflow.reshape(())] * len(state["step"]))

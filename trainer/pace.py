@@ -14,6 +14,7 @@ import torch
 from shards.read import Batch, BatchReader, permutation
 from trainer.clock import Clock
 from trainer.config import RunConfig
+from trainer.executor import CHUNK_S
 from trainer.session import Session
 from trainer.split_data import open_split
 
@@ -48,6 +49,7 @@ class Pace:
             self._split.close()
             raise
         self._epochs = count(1)
+        self._waited = 0.0
 
     @property
     def resident(self) -> bool:
@@ -128,9 +130,16 @@ class Pace:
                 yield len(part)
 
     def _since(self, begun: float) -> float:
-        """Seconds since `begun`, once the device has done all it was given."""
+        """Seconds since `begun`, once the device has done all it was given; 0 where it is not worth waiting for yet.
+
+        A run waits once an epoch; to wait after each step of a few microseconds would measure the waiting.
+        """
         if self._run.device.type == "cuda":
+            now = time.perf_counter()
+            if now - max(begun, self._waited) < CHUNK_S:
+                return 0.0
             torch.cuda.synchronize(self._run.device)
+            self._waited = time.perf_counter()
         return time.perf_counter() - begun
 
     def close(self) -> None:

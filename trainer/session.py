@@ -116,7 +116,7 @@ class Session:
         total = sum(len(source) for _, source in parts)
         self.mode = self.config.data.mode
         if self.mode == "auto":
-            need = total * decoder.size**2 * 3
+            need = (total + len(self.split.test)) * decoder.size**2 * 3
             # Half of what is free: activations, gradients and the page cache need the rest.
             self.mode = "resident" if need < free_bytes(self.device) // 2 else "stream"
         moments, feeds, before = Moments(), [], 0
@@ -147,7 +147,7 @@ class Session:
         net = net.to(self.device)
         batch = min(config.train.batch, len(train.samples))
         # Testing keeps no activations, so a GPU takes larger batches; a CPU wants them in its cache.
-        test_batch = max(batch, 2048 if self.device.type == "cuda" else 256)
+        test_batch = max(batch, min(2048, 2048 * 150**2 // size**2) if self.device.type == "cuda" else 256)
         per_epoch = -(-len(train.samples) // batch)
         mean, std = (torch.tensor(values, dtype=torch.float32, device=self.device) for values in (self.mean, self.std))
         normalise = Normaliser(mean, std, max(batch, test_batch), size, channels_last=config.train.channels_last)
@@ -197,6 +197,8 @@ class Session:
             with self.clock.spend("validate"):
                 self._tell("validate", 0, len(val.samples))
                 measured = self._measure(val, self.split.train.labels)[0]
+                if measured.loss is None or not np.isfinite(measured.loss):
+                    raise LossNotFinite(epoch, config.optim.lr)
                 self.epoch = epoch
                 self._select(measured)
             line = {

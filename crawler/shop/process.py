@@ -9,6 +9,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,21 +53,23 @@ def shop_process(
         "host": host,
         "port": port,
     }
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115  a pipe nobody reads would fill up and stop the shop
     child = subprocess.Popen(
         [sys.executable, "-m", "crawler.shop.process", json.dumps(wish)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=said,
         text=True,
         start_new_session=True,  # Ctrl-C is for the crawler: the shop must still answer while it keeps its state
     )
-    with child:
+    with said, child:
         assert child.stdin
         assert child.stdout
-        assert child.stderr
         url = child.stdout.readline().strip()
         if not url:
-            raise ShopDied(child.stderr.read().strip().rpartition("\n")[2])
+            child.wait()
+            said.seek(0)
+            raise ShopDied(said.read().strip().rpartition("\n")[2])
         try:
             yield url
         finally:

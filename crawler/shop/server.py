@@ -161,7 +161,7 @@ def application(shop: Shop) -> web.Application:
         id = int(request.match_info["id"])
         try:
             body, etag = shop.thumbnail(id)
-        except KeyError:
+        except (KeyError, OSError):
             raise web.HTTPNotFound from None
         return await picture(request, body, etag, _OPENED + timedelta(minutes=id % 100_000))
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bassline.demo import FRACTIONS, ORIGINAL_COUNTS
+from bassline.demo import FRACTIONS, ORIGINAL_COUNTS, _Folder
+from shards.errors import ConfigError
 from shards.shard_set import ShardSet
 from shards.split import open_split
 from shards.verify import verify
@@ -58,7 +59,7 @@ def test_the_road_is_whole_and_survives_an_interruption(tmp_path: Path, cache: P
     assert sum(map(sum, result["test"]["confusion"])) == len(parts.parts["test"])
     assert result["samples"]["train"] == len(parts.parts["train"])
     spent = json.loads((out / "demo.json").read_text())
-    assert spent["finished"]
+    assert spent["bassline_demo"]["finished"]
     assert list(spent["stages"]) == ["shop", "crawl", "split", "train", "bench", "report"]
     html = (out / "report.html").read_text()
     assert "Where each second went" in html
@@ -92,6 +93,17 @@ def test_a_folder_that_is_no_demos_is_left_alone(tmp_path: Path, cache: Path) ->
     assert done.returncode == 2
     assert "not a demo's folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("marker", ['{"name": "mine"}', "", "[]", '{"bassline_demo": {}, "settings": 1}'])
+def test_a_marker_that_is_not_ours_deletes_nothing(tmp_path: Path, marker: str) -> None:
+    (tmp_path / "demo.json").write_text(marker)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="name another folder"):
+        _Folder(tmp_path, {"products": 1}).open()
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / "demo.json").read_text() == marker
 
 
 def test_the_original_counts_are_those_of_the_original() -> None:

@@ -33,6 +33,14 @@ def test_the_path_depends_on_where_the_set_lies() -> None:
     assert verdict(_pace(0.99), slow_decode, resident=True).binding == "step"
 
 
+def test_a_step_that_waits_is_not_told_to_get_a_faster_device() -> None:
+    """Decode alone is 2.5 times the step, but they share the cores: the epochs run at 0.7 of the step."""
+    shared = {**CEILINGS, "decode": _near(3_750)}
+    found = verdict(_pace(0.7), shared, resident=False)
+    assert (found.name, found.binding) == ("INPUT_BOUND", "decode")
+    assert "a faster loader would not" not in found.sentence
+
+
 def test_too_few_rounds_give_numbers_and_no_verdict() -> None:
     found = verdict(summarise([0.99, 0.98]), CEILINGS, resident=True)
     assert found.name == "INSUFFICIENT"

@@ -274,3 +274,13 @@ def test_a_hash_in_the_json_is_taken_only_if_it_is_of_this_image(
     assert hashes[0].tobytes() == b"\x5a" * (HASH_BITS // 8)
     for row in hashes[1:]:
         assert row.tobytes() == hash_image(data)
+
+
+def test_the_order_in_which_a_crawl_stored_its_samples_changes_nothing(source: ShardSet, tmp_path: Path) -> None:
+    samples = list(source)
+    write_set(tmp_path / "other", reversed(samples), source.labels, source={}).close()
+    parts = []
+    for name, folder in (("a", source.folder), ("b", tmp_path / "other")):
+        made = split(folder, tmp_path / name, fractions=(0.6, 0.2, 0.2), seed=3)
+        parts.append({part: [sample.key for sample in opened] for part, opened in made.parts.items()})
+    assert parts[0] == parts[1]
