@@ -29,7 +29,7 @@ def test_t5_is_the_original() -> None:
 
 def test_demo_stands_on_t5() -> None:
     demo, t5 = load_run(BATTERY / "demo.toml"), load_run(BATTERY / "T5.toml")
-    assert (demo.name, demo.data.size, demo.train.epochs, demo.net) == ("demo", 64, 14, t5.net)
+    assert (demo.name, demo.data.size, demo.train.epochs, demo.net) == ("demo", 64, 10, t5.net)
 
 
 def test_overrides_reach_every_depth() -> None:
