@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field, model_validator
 from crawler.limits import Limits
 from crawler.urls import absolute
 from shards.errors import ConfigError
-from shards.toml_file import StrictModel, read_toml, validate
+from shards.toml_file import StrictModel, merge, read_toml, validate
 
 __all__ = [
     "Drop",
@@ -240,7 +240,7 @@ def load_site(source: Path | str, **overrides: Mapping[str, Any]) -> Site:
         ConfigError: the file is missing or wrong; names file, key and what was expected.
     """
     where = str(source)
-    data = _merged(_resolved(source, ()), overrides)
+    data = merge(_resolved(source, ()), overrides)
     return validate(Site, data, where)
 
 
@@ -256,7 +256,7 @@ def _resolved(source: Path | str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise ConfigError(str(source), "extends", f"expected the name or path of a site file, not {parent!r}")
     if parent.endswith(".toml"):
         parent = path.parent / parent
-    return _merged(_resolved(parent, (*seen, str(path))), data)
+    return merge(_resolved(parent, (*seen, str(path))), data)
 
 
 def _path_of(source: Path | str) -> Path:
@@ -268,14 +268,6 @@ def _path_of(source: Path | str) -> Path:
             raise ConfigError(source, "", f"no site file of that name comes with the crawler; known: {known}")
         return path
     return Path(source)
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def _any(patterns: Sequence[str], text: str) -> bool:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shards.errors import ConfigError
 
-__all__ = ["StrictModel", "read_toml", "validate"]
+__all__ = ["StrictModel", "merge", "read_toml", "validate"]
 
 
 class StrictModel(BaseModel):
@@ -38,6 +38,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), "", f"cannot be read as UTF-8 text: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(str(path), "", f"not valid TOML: {error}") from None
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`: tables are merged key by key, everything else is replaced. Neither is changed."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = merge(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:

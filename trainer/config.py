@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from shards.errors import ConfigError
-from shards.toml_file import StrictModel, read_toml, validate
+from shards.toml_file import StrictModel, merge, read_toml, validate
 
 __all__ = [
     "Augment",
@@ -183,16 +183,7 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(str(path), "base", f'a file name in quotes was expected, not {base!r}: base = "base.toml"')
     below = _with_bases(path.parent / base, (*seen, here))
     below.pop("name", None)  # a run is called by its own file, not by its base's
-    return _merged(below, data)
-
-
-def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in above.items():
-        if isinstance(value, dict) and isinstance(below.get(key), dict):
-            _merged(below[key], value)
-        else:
-            below[key] = value
-    return below
+    return merge(below, data)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
