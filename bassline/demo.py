@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from bassline import bench as bench_command
-from bassline import console, crawl, files, report, results, set_commands, train
+from bassline import console, crawl, files, report, results, set_split, train
 from bassline.run_folder import read_run
 from bassline.shop import Images, Products, draw
 from shards.errors import ConfigError
@@ -116,7 +116,7 @@ def _split(source: Path, out: Path, seed: int) -> None:
     with ShardSet.open(source) as opened:
         counts = opened.counts
     original = counts == {label: sum(parts) for label, parts in ORIGINAL_COUNTS.items()}
-    set_commands.run_split(
+    set_split.run_split(
         source,
         out,
         seed=seed,
