@@ -50,12 +50,19 @@ class Collection:
         self._examiners = ThreadPoolExecutor(_THREADS, thread_name_prefix="examine")
         self._posted = self._posted_bytes = 0
         self._group = asyncio.TaskGroup()
+        self.listings_left = 0
+
+    @property
+    def on_the_way(self) -> int:
+        """Answers that are fetched and not in the ledger yet."""
+        return self._posted - self._frontier.taken
 
     async def run(self) -> None:
         """Walks and fetches until nothing is left; everything is durable when it returns."""
         categories = [category for category in await self._frontier.categories() if category.label is not None]
         self._paths = {category.id: category.path for category in categories}
         waiting = deque(category for category in categories if category.next_page is not None)
+        self.listings_left = len(waiting)
         try:
             async with self._group:
                 for host in await self._frontier.hosts():
@@ -80,6 +87,7 @@ class Collection:
             before: frozenset[str] = frozenset()
             while category is not None:
                 category, before = await self._page(category, before)
+            self.listings_left -= 1
 
     async def _page(self, category: Category, before: frozenset[str]) -> tuple[Category | None, frozenset[str]]:
         """Reads one result page; returns the category with its next one, and the products of this one."""

@@ -15,19 +15,20 @@ from typing import Any
 from crawler.collect import Collection
 from crawler.crawl_errors import NothingFound, OtherSite
 from crawler.explore import explore
-from crawler.fetch import Fetcher, Traffic
+from crawler.fetch import Fetcher
 from crawler.frontier import Frontier
 from crawler.guard import Guard
 from crawler.limits import Limits
 from crawler.report import CrawlReport, CrawlStats
 from crawler.settle import outcomes, settle
 from crawler.site import Site
+from crawler.traffic import OnEvent, Traffic
+from crawler.watch import Watch
 from shards.writer import MAX_SAMPLES
 
 __all__ = ["OnProgress", "crawl", "run"]
 
 OnProgress = Callable[[CrawlStats], None]
-_PROGRESS_S = 0.2
 
 
 async def crawl(
@@ -36,6 +37,7 @@ async def crawl(
     *,
     limits: Limits | None = None,
     on_progress: OnProgress | None = None,
+    on_event: OnEvent | None = None,
     stop: asyncio.Event | None = None,
     shard_samples: int = MAX_SAMPLES,
 ) -> CrawlReport:
@@ -46,6 +48,7 @@ async def crawl(
         out: a new or empty folder, or that of an unfinished or finished crawl by the same site file.
         limits: instead of the site file's own.
         on_progress: called five times a second and once at the end.
+        on_event: told of every request, retry, park, and refused page or image.
         stop: set it to end early; what is in flight is given up, everything done is kept.
         shard_samples: samples a shard.
 
@@ -54,7 +57,7 @@ async def crawl(
         NothingFound: the site gave no category with a label, or no image.
         LedgerFailed: the disk is full or failing.
     """
-    settings = (limits or site.limits, on_progress or (lambda stats: None), shard_samples)
+    settings = (limits or site.limits, on_progress or (lambda stats: None), on_event, shard_samples)
     return await _Crawl(site, out, *settings).run(stop)
 
 
@@ -64,6 +67,7 @@ def run(
     *,
     limits: Limits | None = None,
     on_progress: OnProgress | None = None,
+    on_event: OnEvent | None = None,
     shard_samples: int = MAX_SAMPLES,
 ) -> CrawlReport:
     """`crawl` for callers without an event loop. SIGINT and SIGTERM end it early: `finished` is then False."""
@@ -74,30 +78,52 @@ def run(
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop.set)
-        return await crawl(site, out, limits=limits, on_progress=on_progress, stop=stop, shard_samples=shard_samples)
+        return await crawl(
+            site,
+            out,
+            limits=limits,
+            on_progress=on_progress,
+            on_event=on_event,
+            stop=stop,
+            shard_samples=shard_samples,
+        )
 
     return asyncio.run(interruptible())
 
 
 class _Crawl:
-    def __init__(self, site: Site, out: Path, limits: Limits, on_progress: OnProgress, shard_samples: int) -> None:
+    def __init__(
+        self,
+        site: Site,
+        out: Path,
+        limits: Limits,
+        on_progress: OnProgress,
+        on_event: OnEvent | None,
+        shard_samples: int,
+    ) -> None:
         self._shard_samples = shard_samples
         self._site, self._out, self._limits, self._on_progress = site, out, limits, on_progress
         self._stats = CrawlStats()
-        self._traffic = Traffic()
+        self._traffic = Traffic(on_event)
         self._time_s: dict[str, float] = {}
         self._done_before = 0
         self._started = monotonic()
         self._work: asyncio.Task[None] | None = None
 
     async def run(self, stop: asyncio.Event | None) -> CrawlReport:
-        self._frontier = Frontier(self._out, shard_samples=self._shard_samples, on_failure=self._cancel)
+        self._frontier = Frontier(
+            self._out,
+            shard_samples=self._shard_samples,
+            on_failure=self._cancel,
+            on_refused=lambda url, refused: self._traffic.refused("image", url, refused),
+        )
         try:
             await self._refuse_other_site()
             if await self._frontier.meta("stage") == "done" and not await self._frontier.reopen_failed():
                 return await self._report(already_finished=True)
             await self._count()
-            ticker = asyncio.create_task(self._tick())
+            self._watch = Watch(self._stats, self._traffic, self._frontier, self._done_before, self._on_progress)
+            ticker = asyncio.create_task(self._watch.run())
             self._work = asyncio.create_task(self._stages())
             try:
                 await self._until_done_or(stop)
@@ -106,7 +132,7 @@ class _Crawl:
             if self._frontier.failure:
                 raise self._frontier.failure
             report = await self._report()
-            self._tell()
+            self._watch.tell()
             return report
         finally:
             await self._frontier.close()
@@ -136,6 +162,7 @@ class _Crawl:
             on_park=lambda host, seconds: self._frontier.park(host, time() + seconds),
             traffic=self._traffic,
         )
+        self._watch.fetcher = fetcher
         async with fetcher:
             labels_text = await self._frontier.meta("labels")
             if labels_text is None:
@@ -143,9 +170,9 @@ class _Crawl:
                 await self._frontier.set_labels(labels)
             else:
                 labels = json.loads(labels_text)
-            await self._timed(
-                "collect", Collection(self._site, self._limits, fetcher, self._frontier, self._stats).run()
-            )
+            collection = Collection(self._site, self._limits, fetcher, self._frontier, self._stats)
+            self._watch.collection = collection
+            await self._timed("collect", collection.run())
         await self._timed("settle", self._settle(labels))
 
     async def _settle(self, labels: list[str]) -> None:
@@ -160,6 +187,7 @@ class _Crawl:
 
     async def _timed(self, stage: str, work: Any) -> Any:
         self._stats.stage = stage
+        self._traffic.event("stage", stage=stage)
         began = monotonic()
         try:
             return await work
@@ -186,21 +214,6 @@ class _Crawl:
         stats.categories, stats.products = counts["explored"], counts["products"]
         stats.images, stats.images_done = counts["images"], counts["images_done"]
         self._done_before, self._frontier.kept = counts["images_done"], counts["samples"]
-
-    async def _tick(self) -> None:
-        while True:
-            self._tell()
-            await asyncio.sleep(_PROGRESS_S)
-
-    def _tell(self) -> None:
-        stats, frontier = self._stats, self._frontier
-        stats.seconds = monotonic() - self._started
-        stats.kept, stats.dropped = frontier.kept, dict(frontier.dropped)
-        stats.images_done = self._done_before + frontier.taken
-        traffic = self._traffic
-        stats.requests, stats.bytes = traffic.requests, traffic.bytes
-        stats.in_flight, stats.retries = traffic.in_flight, traffic.retries
-        self._on_progress(stats)
 
     async def _spent(self) -> dict[str, Any]:
         """Adds this run's cost to that of the runs before it."""
@@ -248,6 +261,8 @@ class _Crawl:
             seconds=spent["seconds"],
             time_s={stage: round(seconds, 3) for stage, seconds in self._time_s.items()},
             problems=await frontier.problems(),
+            problem_classes=dict(self._traffic.problems),
+            by_host=self._traffic.by_host(),
         )
 
 

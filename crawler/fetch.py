@@ -21,9 +21,10 @@ from crawler.crawl_errors import Refused
 from crawler.guard import Guard, GuardedResolver
 from crawler.limits import HostBudget, Limits
 from crawler.robots import MAX_BYTES, Robots
+from crawler.traffic import Traffic
 from crawler.urls import absolute, host_of, netloc_of
 
-__all__ = ["Fetcher", "Reply", "Traffic", "retry_after_s"]
+__all__ = ["Fetcher", "Reply", "retry_after_s"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _OVERLOAD = frozenset({429, 503})
@@ -39,17 +40,6 @@ class Reply:
     url: str
     headers: CIMultiDict[str]
     body: bytes
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over the wire so far."""
-
-    requests: int = 0
-    bytes: int = 0
-    in_flight: int = 0
-    retries: int = 0
-    parked: int = 0
 
 
 class Fetcher:
@@ -118,7 +108,11 @@ class Fetcher:
 
     async def page(self, url: str) -> Reply:
         """GETs a page. `url` is one that `absolute` gave. Raises Refused."""
-        return await self._again(url, _PAGE_HEADERS, self._limits.page_bytes)
+        try:
+            return await self._again(url, _PAGE_HEADERS, self._limits.page_bytes)
+        except Refused as refused:
+            self.traffic.refused("page", url, refused)
+            raise
 
     async def image(self, url: str) -> Reply:
         """GETs an image, as it lies on the server. Raises Refused."""
@@ -136,9 +130,10 @@ class Fetcher:
             except Refused as refused:
                 if not refused.again or attempt >= self._limits.retries:
                     raise
-            self.traffic.retries += 1
-            # full jitter on the upper half, so that a host's many workers do not come back together
-            await asyncio.sleep(self._limits.backoff_s * 2**attempt * random.uniform(0.5, 1.0))
+                # full jitter on the upper half, so that a host's many workers do not come back together
+                wait = self._limits.backoff_s * 2**attempt * random.uniform(0.5, 1.0)
+                self.traffic.retry(netloc_of(url), url, refused, wait)
+            await asyncio.sleep(wait)
             attempt += 1
 
     async def _follow(self, url: str, headers: Mapping[str, str], cap: int, *, robots: bool) -> Reply:
@@ -175,8 +170,7 @@ class Fetcher:
         overloaded = False
         try:
             async with self._connections:
-                self.traffic.requests += 1
-                self.traffic.in_flight += 1
+                began, status, size = self.traffic.begin(netloc), 0, 0
                 try:
                     # encoded=True: yarl must not tidy what the shop wrote
                     async with self._session.get(
@@ -185,14 +179,14 @@ class Fetcher:
                         status = response.status
                         if status == 200:
                             body = await _read(response, cap, cut=cut)
-                            self.traffic.bytes += len(body)
+                            size = len(body)
                             return Reply(url, _readable(response.headers), body)
                         if status in _REDIRECTS:
                             return response.headers.get("Location", "")
                         overloaded = status in _OVERLOAD
                         raise self._refusal(status, response.headers, budget, netloc)
                 finally:
-                    self.traffic.in_flight -= 1
+                    self.traffic.end(netloc, began, url, status, size)
         except TimeoutError as error:
             overloaded = True
             raise Refused("timeout", str(error)[:200] or type(error).__name__, again=True, failed=True) from None
@@ -211,7 +205,7 @@ class Fetcher:
             return Refused(f"http-{status}", again=status in _AGAIN, failed=status >= 500 or status == 429)
         if wait > self._limits.longest_park_s:
             return Refused(f"http-{status}", f"Retry-After {wait:.0f} s is longer than we wait", failed=True)
-        self.traffic.parked += 1
+        self.traffic.park(netloc, wait)
         budget.park(monotonic() + wait)
         self._on_park(netloc, wait)
         return Refused(f"http-{status}", f"asked to come back after {wait:.0f} s", again=True, failed=True)

@@ -87,13 +87,19 @@ class Frontier:
         folder: a new or empty one, or that of a crawl to go on with.
         shard_samples: when a shard is full.
         on_failure: called in the event loop when nothing can be written any more; `failure` then says why.
+        on_refused: told of each image that will not be had, in the ledger's thread.
 
     Raises:
         NotACrawl, CrawlBusy, LedgerFailed: the folder cannot be used.
     """
 
     def __init__(
-        self, folder: Path, *, shard_samples: int = MAX_SAMPLES, on_failure: Callable[[], None] | None = None
+        self,
+        folder: Path,
+        *,
+        shard_samples: int = MAX_SAMPLES,
+        on_failure: Callable[[], None] | None = None,
+        on_refused: Callable[[str, Refused], None] | None = None,
     ) -> None:
         self.folder = folder
         self._shard_samples = shard_samples
@@ -102,6 +108,7 @@ class Frontier:
         self.kept = 0
         self.dropped: dict[str, int] = {}
         self._on_failure = on_failure or (lambda: None)
+        self._on_refused = on_refused or (lambda url, refused: None)
         self._queue: SimpleQueue[Result | tuple[Callable[[], Any], asyncio.Future[Any] | None] | None] = SimpleQueue()
         self._labels: dict[str, int] = {}
         self._samples_in_batch = 0
@@ -314,6 +321,21 @@ class Frontier:
             lambda db: [row[0] for row in db.execute("SELECT DISTINCT host FROM image WHERE done = 0 ORDER BY host")]
         )
 
+    async def pending(self) -> tuple[dict[str, int], float]:
+        """Images waiting by host, and the seconds it took to count them."""
+
+        def work(db: sqlite3.Connection) -> tuple[dict[str, int], float]:
+            began = monotonic()
+            rows = db.execute("SELECT host, count(*) FROM image WHERE done = 0 GROUP BY host").fetchall()
+            return dict(rows), monotonic() - began
+
+        return await self.call(work)
+
+    @property
+    def queued(self) -> int:
+        """Results and calls that the thread has not come to yet."""
+        return self._queue.qsize()
+
     async def lease(self, host: str, after: int, count: int) -> list[Job]:
         """The next images of a host, by number, above `after`: the caller's cursor is the lease, and dies with it."""
         rows = await self.call(lambda db: db.execute(_LEASE, (host, after, count)).fetchall())
@@ -422,6 +444,7 @@ class Frontier:
                 (outcome.reason, outcome.detail, outcome.failed, image),
             )
             self.dropped[outcome.reason] = self.dropped.get(outcome.reason, 0) + 1
+            self._on_refused(result.job.url, outcome)
             return
         # INSERT OR IGNORE decides whether these bytes are new before anything is written to the part
         new = self._db.execute(

@@ -57,6 +57,11 @@ class HostBudget:
         """Requests that may be in flight now."""
         return int(self._window)
 
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two starts at least; 0 is no limit."""
+        return self._interval
+
     def slow_to(self, interval_s: float) -> None:
         """At least this many seconds between two starts (Crawl-delay)."""
         self._interval = max(self._interval, interval_s)

@@ -6,9 +6,37 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DROPS_NAME", "CrawlReport", "CrawlStats"]
+from crawler.traffic import Problem
+
+__all__ = ["DROPS_NAME", "CrawlReport", "CrawlStats", "HostStats"]
 
 DROPS_NAME = "drops.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class HostStats:
+    """One host (host[:port]) now: counts of this run, and its budget.
+
+    Attributes:
+        requests, bytes, retries: ended requests, body bytes, second attempts.
+        in_flight, window: requests in flight, and how many there may be now.
+        parked_s: for how long it still wants to be left alone.
+        interval_s: at least so long between two starts; 0 is no limit.
+        pending: images in the ledger not answered for yet.
+        fetch_s, buckets: seconds in requests, and requests by `crawler.traffic.FETCH_BUCKETS_S`.
+    """
+
+    host: str
+    requests: int
+    bytes: int
+    retries: int
+    in_flight: int
+    window: int
+    parked_s: float
+    interval_s: float
+    pending: int
+    fetch_s: float
+    buckets: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -17,6 +45,9 @@ class CrawlStats:
 
     `images` are thumbnail addresses known so far, `images_done` those answered for; `dropped` counts addresses by
     reason as they come in, and may change when the crawl is settled. `requests`, `bytes`, `seconds` are of this run.
+    Rates are of the last five seconds; `eta_s` is None while it cannot be known. `hosts` names the fifty busiest and
+    sums up the rest as "other". Queues: `listings_left` categories being or to be walked, `to_examine` images fetched,
+    `to_ledger` results examined.
     """
 
     stage: str = "explore"  # explore, collect, settle, done
@@ -32,6 +63,15 @@ class CrawlStats:
     bytes: int = 0
     in_flight: int = 0
     retries: int = 0
+    pages_per_s: float = 0.0
+    images_per_s: float = 0.0
+    bytes_per_s: float = 0.0
+    eta_s: float | None = None
+    listings_left: int = 0
+    to_examine: int = 0
+    to_ledger: int = 0
+    hosts: tuple[HostStats, ...] = ()
+    problems: dict[str, Problem] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +95,8 @@ class CrawlReport:
         requests, bytes, seconds: over all runs that ended by themselves.
         time_s: seconds by stage, of this run.
         problems: category pages that could not be read, with the reason.
+        problem_classes: what was refused to this run, page or image, by reason: how often, and where first.
+        by_host: requests, bytes, retries and seconds in requests of this run by host, the busiest first.
     """
 
     folder: Path
@@ -76,6 +118,14 @@ class CrawlReport:
     seconds: float
     time_s: dict[str, float]
     problems: dict[str, str]
+    problem_classes: dict[str, Problem] = field(default_factory=dict)
+    by_host: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """Body bytes a second of exploring and collecting; None if this run fetched nothing."""
+        seconds = self.time_s.get("explore", 0.0) + self.time_s.get("collect", 0.0)
+        return sum(host["bytes"] for host in self.by_host.values()) / seconds if seconds and self.by_host else None
 
     @property
     def images_per_s(self) -> float | None:
@@ -89,4 +139,5 @@ class CrawlReport:
         data["folder"] = str(self.folder)
         data["outcomes"] = {"kept": self.kept, "dropped": data.pop("dropped"), "failed": data.pop("failed")}
         data["images_per_s"] = self.images_per_s
+        data["bytes_per_s"] = self.bytes_per_s
         return data
