@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["fsync_folder", "sha256_of", "write_atomic"]
+__all__ = ["fsync_folder", "map_file", "sha256_of", "write_atomic"]
 
 
 def fsync_folder(folder: Path) -> None:
@@ -22,14 +23,19 @@ def fsync_folder(folder: Path) -> None:
 def write_atomic(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Writes `pieces` beside `path`, fsyncs, renames over `path` and fsyncs the folder.
 
-    The name beside is fixed, so that what a kill leaves is overwritten by the next attempt.
+    The name beside is fixed, so that what a kill leaves is overwritten by the next attempt; what an error leaves is
+    removed.
     """
     beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("wb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with beside.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     beside.replace(path)
     fsync_folder(path.parent)
 
@@ -38,3 +44,11 @@ def sha256_of(path: Path) -> str:
     """The file's sha256 as 64 hex digits; reads it in blocks and releases the GIL meanwhile."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def map_file(path: Path) -> memoryview:
+    """The file as a read-only view of a memory map (an empty file: an empty view); unmapped with its last view."""
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

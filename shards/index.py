@@ -7,7 +7,6 @@ samples.idx: magic, length of the header, CRC-32 of all that follows; the header
 from __future__ import annotations
 
 import json
-import mmap
 import re
 import struct
 import zlib
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from shards import tar
 from shards.dimensions import dimensions
-from shards.files import write_atomic
+from shards.files import map_file, write_atomic
 from shards.sample import sniff
 from shards.shard_errors import BadLabel, ComponentMissing, DuplicateKey, StaleIndex
 from shards.writer import ShardInfo
@@ -68,14 +67,6 @@ _PREFIX = struct.Struct("<8sQI")
 _ALIGN = 64
 _IMAGES = {"jpg": 0, "jpeg": 0, "png": 1, "webp": 2}
 _NUMBER = re.compile(r"\d{1,9}")
-
-
-def map_file(path: Path) -> memoryview:
-    """The file as a read-only view of a memory map (an empty file: an empty view); unmapped with its last view."""
-    with path.open("rb") as file:
-        if not path.stat().st_size:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +191,8 @@ def walk_tars(paths: Sequence[Path], labels: int, groups: Mapping[str, int] | No
     return Walked(rows_out, key_column, [len(part) for part in parts])
 
 
-def write_index(folder: Path, tars: Sequence[ShardInfo], walked: Walked) -> None:
-    """Writes samples.idx.
+def write_index(folder: Path, tars: Sequence[ShardInfo], walked: Walked, *, name: str = INDEX_NAME) -> None:
+    """Writes samples.idx, or `name`.
 
     Args:
         folder: of the tars.
@@ -213,7 +204,7 @@ def write_index(folder: Path, tars: Sequence[ShardInfo], walked: Walked) -> None
     """
     order = np.argsort(walked.keys, kind="stable").astype("<u4")
     _refuse_duplicates(folder, tars, walked.rows, walked.keys, order)
-    write_rows(folder / INDEX_NAME, tars, walked.rows, walked.keys, order)
+    write_rows(folder / name, tars, walked.rows, walked.keys, order)
 
 
 _BUILD = np.dtype([(name, "<i8" if name == "group" else ROW[name]) for name in ROW.names or () if name != "unused"])

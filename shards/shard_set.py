@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,15 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.files import sha256_of, write_atomic
+from shards.files import fsync_folder, sha256_of, write_atomic
 from shards.index import INDEX_NAME, Index, load_index, map_file, walk_tars, write_index
 from shards.sample import EXTENSIONS, Sample
 from shards.shard_errors import ManifestDamaged, ManifestMissing, ShardError, StaleIndex
 from shards.writer import ShardInfo
 
-__all__ = ["MANIFEST_NAME", "Location", "Manifest", "ShardSet", "finish", "read_manifest", "rebuild"]
+__all__ = ["MANIFEST_NAME", "Location", "Manifest", "ShardSet", "finish", "load_set_index", "read_manifest", "rebuild"]
 
 MANIFEST_NAME = "dataset.json"
+_NEXT_INDEX = f"{INDEX_NAME}.next"  # of the manifest that is about to be, or has just become, dataset.json
 _FORMAT, _VERSION = "bassline shard set", 1
 
 
@@ -72,11 +74,14 @@ def finish(
     source: dict[str, Any],
     split: str | None = None,
     groups: Mapping[str, int] | None = None,
+    tars: Sequence[Path] | None = None,
 ) -> ShardSet:
     """Makes a shard set of the sealed tars in `folder`, ours or other people's; also the way to rebuild one.
 
-    Writes the .idx files, samples.idx and dataset.json from what the tars hold, each atomically and the manifest last;
-    repeating it changes nothing. Parts (.tar.part) are left alone.
+    Writes the .idx files, samples.idx and dataset.json from what the tars hold, each atomically; repeating it changes
+    nothing. Parts (.tar.part) are left alone. A set that was there before stays whole until dataset.json is replaced,
+    and the new one is whole from then on: the index waits beside as samples.idx.next, where `open` finds it. For that
+    the new tars must have names of their own, and the old ones may be removed only after.
 
     Args:
         folder: holds *.tar with .jpg/.jpeg/.png/.webp, .cls and, if any, .json members.
@@ -84,11 +89,12 @@ def finish(
         source: where the set came from.
         split: name of the part, if the set is one.
         groups: group number by key (near-duplicates share one); without it `group` in the samples' JSON.
+        tars: the set's own, in order; without it every *.tar in `folder`.
 
     Raises:
         TarDamaged, ComponentMissing, BadLabel, DuplicateKey: the tars are no shard set.
     """
-    tars = sorted(folder.glob("*.tar"))
+    tars = sorted(folder.glob("*.tar")) if tars is None else tars
     with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL and runs beside the walk
         digests = pool.map(sha256_of, tars)
         walked = walk_tars(tars, len(labels), groups)
@@ -96,9 +102,7 @@ def finish(
             ShardInfo(path.name, samples, path.stat().st_size, digest)
             for path, samples, digest in zip(tars, walked.samples, digests, strict=True)
         ]
-    write_index(folder, shards, walked)
-    for stale in set(folder.glob("*.idx")) - {*(path.with_suffix(".idx") for path in tars), folder / INDEX_NAME}:
-        stale.unlink()
+    write_index(folder, shards, walked, name=_NEXT_INDEX)
     counts = np.bincount(walked.rows["label"], minlength=len(labels)).tolist()
     manifest = {
         "format": _FORMAT,
@@ -112,6 +116,10 @@ def finish(
         "shards": [asdict(info) for info in shards],
     }
     write_atomic(folder / MANIFEST_NAME, [json.dumps(manifest, ensure_ascii=False, indent=1).encode(), b"\n"])
+    (folder / _NEXT_INDEX).replace(folder / INDEX_NAME)
+    for stale in set(folder.glob("*.idx")) - {*(path.with_suffix(".idx") for path in tars), folder / INDEX_NAME}:
+        stale.unlink()
+    fsync_folder(folder)
     return ShardSet.open(folder)
 
 
@@ -144,7 +152,7 @@ def _known_groups(folder: Path) -> dict[str, int] | None:
     """Group number by key as the old index has them; a crawl keeps them nowhere else."""
     try:
         manifest = read_manifest(folder)
-        index = load_index(folder / INDEX_NAME, manifest.shards)
+        index = load_set_index(folder, manifest)
     except ShardError:
         return None
     groups = index.rows["group"].tolist()
@@ -183,6 +191,20 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def load_set_index(folder: Path, manifest: Manifest) -> Index:
+    """The index that belongs to a manifest: samples.idx, or the one that a killed `finish` left beside it.
+
+    Raises:
+        StaleIndex: there is none.
+    """
+    try:
+        return load_index(folder / INDEX_NAME, manifest.shards)
+    except StaleIndex:
+        with suppress(StaleIndex):
+            return load_index(folder / _NEXT_INDEX, manifest.shards)
+        raise
+
+
 class ShardSet:
     """An opened shard set: samples by number, without a copy. Build one with `open`.
 
@@ -203,6 +225,17 @@ class ShardSet:
         """
         folder = Path(path)
         manifest = read_manifest(folder)
+        while True:
+            try:
+                return cls._opened(folder, manifest)
+            except StaleIndex:
+                # a crawl may have replaced the set since the manifest was read
+                before, manifest = manifest, read_manifest(folder)
+                if manifest.digest == before.digest:
+                    raise
+
+    @classmethod
+    def _opened(cls, folder: Path, manifest: Manifest) -> ShardSet:
         tars = []
         for info in manifest.shards:
             tar = folder / info.name
@@ -213,7 +246,7 @@ class ShardSet:
             if len(data) != info.bytes:
                 raise StaleIndex(tar, f"the tar has {len(data)} bytes, the manifest says {info.bytes}")
             tars.append(data)
-        index = load_index(folder / INDEX_NAME, manifest.shards)
+        index = load_set_index(folder, manifest)
         if len(index.rows) != manifest.samples:
             raise StaleIndex(folder / INDEX_NAME, f"{len(index.rows)} samples, the manifest says {manifest.samples}")
         return cls(folder, manifest, index, tars)

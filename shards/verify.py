@@ -12,10 +12,10 @@ from pathlib import Path
 from shards import tar
 from shards.decodable import problem_of
 from shards.files import sha256_of
-from shards.index import INDEX_NAME, Index, TarSample, dali_index, load_index, map_file, tar_samples
+from shards.index import INDEX_NAME, Index, TarSample, dali_index, map_file, tar_samples
 from shards.sample import sniff
 from shards.shard_errors import REBUILD, ManifestDamaged, ManifestMissing, StaleIndex, TarDamaged
-from shards.shard_set import MANIFEST_NAME, Manifest, read_manifest
+from shards.shard_set import MANIFEST_NAME, Manifest, load_set_index, read_manifest
 from shards.writer import ShardInfo
 
 __all__ = ["Finding", "VerifyProgress", "verify"]
@@ -102,7 +102,7 @@ def _opened(folder: Path, findings: list[Finding]) -> tuple[Manifest | None, Ind
         findings.append(Finding("manifest", MANIFEST_NAME, None, None, str(error)))
         return None, None
     try:
-        return manifest, load_index(folder / INDEX_NAME, manifest.shards)
+        return manifest, load_set_index(folder, manifest)
     except StaleIndex as error:
         findings.append(Finding("index", INDEX_NAME, None, None, error.problem))
         return manifest, None

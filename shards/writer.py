@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shards import tar
-from shards.files import fsync_folder, sha256_of, write_atomic
-from shards.sample import Sample, check
+from shards.files import fsync_folder, map_file, sha256_of, write_atomic
+from shards.sample import EXTENSIONS, Sample, check
 from shards.shard_errors import BadSample, PartLost, ShardExists, TargetNotEmpty
 
 if TYPE_CHECKING:
     from shards.shard_set import ShardSet
 
-__all__ = ["Placement", "ShardInfo", "ShardWriter", "rewrite_without", "shard_name", "write_set"]
+__all__ = ["Edit", "Placement", "ShardInfo", "ShardWriter", "rewrite", "rewrite_without", "shard_name", "write_set"]
 
 MAX_SAMPLES = 10_000
 MAX_BYTES = 256 << 20
@@ -181,7 +182,10 @@ class ShardWriter:
         elif (self.folder / shard_name(self.shard)).exists():
             sealed = self.folder / shard_name(self.shard)
             raise ShardExists(sealed, 0, sealed.stat().st_size)
-        file = part.open("r+b" if part.exists() else "w+b", buffering=1 << 20)
+        known = part.exists()
+        file = part.open("r+b" if known else "w+b", buffering=1 << 20)
+        if not known:
+            fsync_folder(self.folder)  # or a power cut could take the name away from bytes that a ledger counts on
         file.truncate(committed_bytes)
         file.seek(committed_bytes)
         self._file, self._position = file, committed_bytes
@@ -209,30 +213,77 @@ def _members(sample: Sample) -> list[bytes]:
     return pieces
 
 
-def rewrite_without(path: Path, keys: Collection[str]) -> ShardInfo:
-    """Rewrites a sealed shard without the samples of `keys`; the file is the old one or the new one at every moment.
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What a sample becomes: its new label and JSON; the image stays."""
 
-    The kept members are copied as they are. Repeating it changes nothing. The set's manifest and indexes are stale
-    after it until `finish` is called. A shard of which nothing is left stays as an empty tar.
+    label: int
+    meta: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def rewrite_without(path: Path, keys: Collection[str]) -> ShardInfo:
+    """Rewrites a sealed shard without the samples of `keys`; `rewrite` says how."""
+    return rewrite(path, dict.fromkeys(keys))
+
+
+def rewrite(
+    path: Path,
+    edits: Mapping[str, Edit | None],
+    *,
+    target: Path | None = None,
+    on_removed: Callable[[str, str, bytes], None] | None = None,
+) -> ShardInfo:
+    """Rewrites a sealed shard; the file is the old one or the new one at every moment.
+
+    Members of samples that `edits` does not name are copied as they are. Repeating it changes nothing. The set's
+    manifest and indexes are stale after it until `finish` is called. A shard of which nothing is left stays as an
+    empty tar.
+
+    Args:
+        path: of the shard.
+        edits: by key: what the sample becomes, None to leave it out.
+        target: written instead of `path`, which then stays as it was.
+        on_removed: told key, extension and bytes of each image left out.
 
     Raises:
         TarDamaged: the tar cannot be walked; it is left as it was.
     """
-    gone = frozenset(keys)
-    data = memoryview(path.read_bytes())  # at most a shard, 256 MiB
-    pieces: list[bytes | memoryview] = []
-    kept: set[str] = set()
-    size = 0
-    for member in tar.walk(data, path):
-        key = tar.split_name(member.name)[0]
-        if key not in gone:
-            end = member.offset + member.size + len(tar.padding(member.size))
-            pieces.append(data[member.header : end])
-            size += end - member.header
-            kept.add(key)
-    pieces.append(tar.end_blocks(size))
-    write_atomic(path, pieces)
-    return ShardInfo(path.name, len(kept), path.stat().st_size, sha256_of(path))
+    target = target or path
+    samples = 0
+
+    def pieces() -> Iterator[bytes | memoryview]:
+        nonlocal samples
+        size = 0
+        for key, members in groupby(tar.walk(data, path), lambda member: tar.split_name(member.name)[0]):
+            kept = _edited(data, key, list(members), edits, on_removed)
+            samples += bool(kept)
+            size += sum(map(len, kept))
+            yield from kept
+        yield tar.end_blocks(size)
+
+    data = map_file(path)
+    write_atomic(target, pieces())
+    return ShardInfo(target.name, samples, target.stat().st_size, sha256_of(target))
+
+
+def _edited(
+    data: memoryview,
+    key: str,
+    members: Sequence[tar.Member],
+    edits: Mapping[str, Edit | None],
+    on_removed: Callable[[str, str, bytes], None] | None,
+) -> Sequence[bytes | memoryview]:
+    """What is written for the neighbouring members of one key."""
+    if key not in edits:
+        return [data[m.header : m.offset + m.size + len(tar.padding(m.size))] for m in members]
+    contents = {tar.split_name(m.name)[1]: bytes(data[m.offset : m.offset + m.size]) for m in members}
+    ext = next((ext for ext in contents if ext in EXTENSIONS), "")
+    edit = edits[key]
+    if edit is None:
+        if on_removed is not None and ext:
+            on_removed(key, ext, contents[ext])
+        return []
+    return _members(Sample(key, contents[ext], ext, edit.label, edit.meta(json.loads(contents.get("json", b"{}")))))
 
 
 def write_set(

@@ -23,7 +23,8 @@ from shards.shard_errors import (
     TarDamaged,
 )
 from shards.shard_set import MANIFEST_NAME, ShardSet, finish, read_manifest
-from shards.writer import ShardWriter, write_set
+from shards.verify import verify
+from shards.writer import ShardWriter, rewrite, shard_name, write_set
 
 Make = Callable[..., Sample]
 
@@ -243,3 +244,30 @@ def test_a_million_samples_open_fast(tmp_path: Path) -> None:
         assert opened.find(f"{n - 1:020d}") == n - 1
     assert min(seconds) < 0.5, seconds  # 0.1 s on an idle core; the issue asks for 0.2
     print(f"open of a million samples: {min(seconds):.3f} s")
+
+
+def test_a_set_that_is_replaced_is_whole_at_every_moment(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each file that `finish` writes or renames, the folder opens as the old set or as the new one."""
+    folder = tmp_path / "set"
+    write_set(folder, [make(seed) for seed in range(4)], ["a"], source={}, shard_samples=2).close()
+    rewrite(folder / shard_name(0), {make(0).key: None}, target=folder / shard_name(5))
+    tars = [folder / shard_name(1), folder / shard_name(5)]
+    seen: list[int] = []
+    for name in ("replace", "unlink"):
+        plain = getattr(Path, name)
+
+        def looked(self: Path, *args: object, plain: Callable[..., object] = plain, **options: object) -> object:
+            done = plain(self, *args, **options)
+            with ShardSet.open(folder) as found:
+                seen.append(len(found))
+            return done
+
+        monkeypatch.setattr(Path, name, looked)
+    finish(folder, ["a"], source={}, tars=tars).close()
+    assert seen == sorted(seen, reverse=True)
+    assert set(seen) == {4, 3}
+    monkeypatch.undo()
+    (folder / shard_name(0)).unlink()
+    assert verify(folder) == []

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shards.sample import Sample
-from shards.shard_errors import BadLabel, BadSample, DuplicateKey, PartLost, ShardExists, TargetNotEmpty
+from shards.shard_errors import BadLabel, BadSample, DuplicateKey, PartLost, ShardExists, TarDamaged, TargetNotEmpty
 from shards.shard_set import ShardSet, finish
-from shards.writer import ShardWriter, rewrite_without, shard_name, write_set
+from shards.writer import Edit, ShardWriter, rewrite, rewrite_without, shard_name, write_set
 
 Make = Callable[..., Sample]
 
@@ -222,6 +223,24 @@ def test_a_shard_of_which_nothing_is_left_may_stay_in_a_set(tmp_path: Path, make
     with finish(tmp_path / "set", ["a"], source={}) as made:
         assert [sample.key for sample in made] == [samples[2].key, samples[3].key]
         assert not first.with_suffix(".idx").exists()
+
+
+def test_rewrite_edits_label_and_json_and_tells_what_it_leaves_out(tmp_path: Path, make: Make) -> None:
+    samples = [make(seed, 0) for seed in range(3)]
+    path = write(tmp_path / "all", samples)
+    before = path.read_bytes()
+    edited = replace(samples[1], label=4, meta={**samples[1].meta, "title": "other"})
+    expected = write(tmp_path / "some", [samples[0], edited]).read_bytes()
+    gone: list[tuple[str, str, bytes]] = []
+    edits = {samples[1].key: Edit(4, lambda meta: {**meta, "title": "other"}), samples[2].key: None}
+    target = tmp_path / shard_name(7)
+    info = rewrite(path, edits, target=target, on_removed=lambda *told: gone.append(told))
+    assert (path.read_bytes(), target.read_bytes(), info.samples) == (before, expected, 2)
+    assert gone == [(samples[2].key, samples[2].ext, samples[2].image)]
+    path.write_bytes(before[:700])
+    with pytest.raises(TarDamaged):
+        rewrite(path, edits)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_write_set_leaves_nothing_half_written(tmp_path: Path, make: Make) -> None:
