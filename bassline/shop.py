@@ -22,7 +22,7 @@ Images = Annotated[
 Products = Annotated[int, typer.Option(min=1, help="Thumbnails of guitars and basses to draw; extras come on top.")]
 
 
-def draw(images: Path | None, products: int, seed: int = 0) -> Shop:
+def draw(images: Path | None, products: int, seed: int = 0, changed: float = 0.0) -> Shop:
     """Opens the shop with a progress line; drawn thumbnails come from the cache the second time."""
     if images is not None and not images.is_dir():
         raise ConfigError("--images", "", f"{images} is not a folder; give one that holds a folder of images per label")
@@ -33,6 +33,7 @@ def draw(images: Path | None, products: int, seed: int = 0) -> Shop:
             images=images,
             products=products,
             seed=seed,
+            changed=changed,
             on_progress=lambda done, total: stage.update(done, total, f"{done:,} of {total:,} thumbnails drawn"),
         )
         pictures = sum(product.photo for product in opened.stock.products)
@@ -57,6 +58,17 @@ async def _serve(opened: Shop, host: str, port: int, json: bool) -> None:
 def shop(
     images: Images = None,
     products: Products = 8000,
+    seed: Annotated[int, typer.Option(help="Of the drawn shop: another seed is another shop.")] = 0,
+    changed: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.5,
+            metavar="SHARE",
+            help="The drawn shop some months later: this share of its products gone, as many photographed anew, as many"
+            " new ones. For trying `bassline crawl --refresh`.",
+        ),
+    ] = 0.0,
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 8977,
     json: console.JsonFlag = False,
@@ -65,7 +77,9 @@ def shop(
 
     Example: bassline shop --products 500
     """
-    opened = draw(images, products)
+    if images is not None and (changed or seed):
+        raise ConfigError("--images", "", "its shop is those files: --seed and --changed are of the drawn one")
+    opened = draw(images, products, seed, changed)
     try:
         asyncio.run(_serve(opened, host, port, json))
     except KeyboardInterrupt:

@@ -30,16 +30,18 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _OVERLOAD = frozenset({429, 503})
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PAGE_HEADERS = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.5", "Accept-Encoding": "gzip, deflate"}
+_CONDITIONS = frozenset({"If-None-Match", "If-Modified-Since"})
 _IMAGE_HEADERS = {"Accept": "image/jpeg,image/png,image/webp,image/*;q=0.8", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer with status 200: final address, headers as sent, whole body."""
+    """An answer with status 200: final address, headers as sent, whole body; or with 304, which has no body."""
 
     url: str
     headers: CIMultiDict[str]
     body: bytes
+    unchanged: bool = False
 
 
 class Fetcher:
@@ -114,9 +116,16 @@ class Fetcher:
             self.traffic.refused("page", url, refused)
             raise
 
-    async def image(self, url: str) -> Reply:
-        """GETs an image, as it lies on the server. Raises Refused."""
-        return await self._again(url, _IMAGE_HEADERS, self._limits.image_bytes)
+    async def image(self, url: str, *, etag: str | None = None, last_modified: str | None = None) -> Reply:
+        """GETs an image, as it lies on the server; `unchanged` if it is still the one with these validators.
+
+        Raises Refused.
+        """
+        headers = _IMAGE_HEADERS
+        if etag or last_modified:
+            known = {"If-None-Match": etag, "If-Modified-Since": last_modified}
+            headers = {**headers, **{name: value for name, value in known.items() if value}}
+        return await self._again(url, headers, self._limits.image_bytes)
 
     async def _get_robots(self, url: str) -> bytes:
         reply = await self._again(url, _PAGE_HEADERS, MAX_BYTES, robots=True)
@@ -181,6 +190,8 @@ class Fetcher:
                             body = await _read(response, cap, cut=cut)
                             size = len(body)
                             return Reply(url, _readable(response.headers), body)
+                        if status == 304 and _CONDITIONS & headers.keys():
+                            return Reply(url, _readable(response.headers), b"", unchanged=True)
                         if status in _REDIRECTS:
                             return response.headers.get("Location", "")
                         overloaded = status in _OVERLOAD

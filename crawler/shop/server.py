@@ -9,8 +9,9 @@ import asyncio
 import hashlib
 import io
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -22,12 +23,13 @@ from crawler.shop import pages
 from crawler.shop.catalogue import catalogue
 from crawler.shop.folder import folder_catalogue
 from crawler.shop.render import default_thumbnail, rendered
+from crawler.shop.restock import restocked
 from crawler.shop.stock import Article, Shelf, Stock
 from shards.sample import sniff
 
 __all__ = ["Shop", "application", "open_shop", "serve"]
 
-_OPENED = datetime(2026, 1, 5, 9, tzinfo=UTC)
+_OPENED, _RESTOCKED = datetime(2026, 1, 5, 9, tzinfo=UTC), datetime(2026, 7, 6, 9, tzinfo=UTC)
 _KINDS = {"jpg": "image/jpeg", "svg": "image/svg+xml"}
 _ROBOTS = f"""User-agent: *
 Disallow: {pages.CLOSED}
@@ -47,10 +49,13 @@ class Shop:
         photos: image bytes by product number; a product that is not in it shows the default thumbnail.
         default: the default thumbnail, a JPEG; served with status 200 in place of every missing photograph, under the
             product's own address or (every third) under one well-known one, as shops do either.
+        renewed: product numbers whose photograph has replaced another one; their Last-Modified is later.
     """
 
-    def __init__(self, stock: Stock, photos: Mapping[int, bytes], default: bytes) -> None:
-        self.stock, self.photos, self.default = stock, photos, default
+    def __init__(
+        self, stock: Stock, photos: Mapping[int, bytes], default: bytes, *, renewed: Collection[int] = ()
+    ) -> None:
+        self.stock, self.photos, self.default, self.renewed = stock, photos, default, renewed
         self._categories = {category.slug: category for category in stock.categories}
         self._children: dict[str | None, list[Shelf]] = {}
         for category in stock.categories:
@@ -103,6 +108,7 @@ def open_shop(
     images: Path | None = None,
     products: int = 8000,
     seed: int = 0,
+    changed: float = 0.0,
     cache: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Shop:
@@ -112,6 +118,8 @@ def open_shop(
         images: serve this folder instead of the drawn catalogue.
         products: thumbnails of guitars and basses to draw; the extras come on top.
         seed: of the drawn catalogue.
+        changed: the drawn shop later on, with this share of its products gone, as many photographed anew and as many
+            new ones; see `crawler.shop.restock.restocked`.
         cache: where drawn thumbnails are kept; see `crawler.shop.render.rendered`.
         on_progress: called with (drawn, total) while thumbnails are drawn.
 
@@ -121,7 +129,12 @@ def open_shop(
     if images is not None:
         return Shop(*folder_catalogue(images), default_thumbnail())
     drawn = catalogue(products, seed)
-    return Shop(drawn, rendered(drawn, cache, on_progress=on_progress), default_thumbnail())
+    photos: Mapping[int, bytes] = rendered(drawn, cache, on_progress=on_progress)
+    if not changed:
+        return Shop(drawn, photos, default_thumbnail())
+    later = restocked(drawn, changed)
+    newly = rendered(replace(drawn, products=later.to_draw), cache, on_progress=on_progress)
+    return Shop(later.catalogue, {**photos, **newly}, default_thumbnail(), renewed=later.renewed)
 
 
 def application(shop: Shop) -> web.Application:
@@ -163,7 +176,8 @@ def application(shop: Shop) -> web.Application:
             body, etag = shop.thumbnail(id)
         except (KeyError, OSError):
             raise web.HTTPNotFound from None
-        return await picture(request, body, etag, _OPENED + timedelta(minutes=id % 100_000))
+        taken = _RESTOCKED if id in shop.renewed else _OPENED
+        return await picture(request, body, etag, taken + timedelta(minutes=id % 100_000))
 
     async def default(request: web.Request) -> web.StreamResponse:
         return await picture(request, shop.default, _etag(shop.default), _OPENED)
