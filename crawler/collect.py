@@ -11,18 +11,19 @@ import os
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from crawler import extract
 from crawler.crawl_errors import Refused
-from crawler.extract import Item
 from crawler.fetch import Fetcher, Reply
 from crawler.frontier import Category, Frontier, Job, Result
 from crawler.limits import Limits
+from crawler.listing import judged
 from crawler.report import CrawlStats
 from crawler.robots import refuses_images
-from crawler.site import Site, compile_pattern
+from crawler.site import Site
 from crawler.thumbnails import Thumbnail, examine
 from crawler.urls import netloc_of
 
@@ -103,6 +104,9 @@ class Collection:
         self._stats.pages += 1
         tree = extract.parse(reply.body, reply.url, reply.headers.get("Content-Type", ""))
         items = extract.items(tree, listing)
+        if category.page == 1 and (path := extract.breadcrumb(tree, listing)):
+            category = replace(category, path=path)
+            self._paths[category.id] = path
         shown = frozenset(item.url for item in items)
         following, problem = None, None
         # Past the end some shops show nothing, some the last page once more; both end the walk.
@@ -113,27 +117,17 @@ class Collection:
                 following = extract.page_number(category.url, listing.page, category.page + 1)
             elif listing.next:
                 following = extract.next_page(tree, listing.next)
-        products = [(item, self._rule(item)) for item in items]
+        products = judged(self._site, items, category.path, category.url)
         added, images = await self._frontier.add_page(
             category, products, listing_url=url, next_page=following, problem=problem
         )
         self._stats.products += added
         self._stats.images += images
-        for host in {netloc_of(item.image) for item, dropped in products if item.image and not dropped}:
+        for host in {netloc_of(shown.item.image) for shown in products if shown.usable and shown.item.image}:
             self._lane(host).wake.set()
         if following is None:
             return None, shown
         return category.turned_to(following), shown
-
-    def _rule(self, item: Item) -> str | None:
-        """The [drop] rule that a product falls under."""
-        for pattern in self._site.drop.image if item.image else ():
-            if compile_pattern(pattern).search(item.image or ""):
-                return f"image address matches {pattern}"
-        for pattern in self._site.drop.title:
-            if compile_pattern(pattern).search(f"{item.maker} {item.title}"):
-                return f"title matches {pattern}"
-        return None
 
     # -- thumbnails --
 

@@ -26,7 +26,7 @@ async def explore(site: Site, fetcher: Fetcher, frontier: Frontier, stats: Crawl
     Raises:
         NothingFound: no start page could be read, or no category has a label.
     """
-    starts = [(url, 0, (), site.label_of((), url), first_page(site, url)) for url in _starts(site)]
+    starts = [(url, 0, (), site.listed_as((), url), first_page(site, url)) for url in _starts(site)]
     await frontier.add_categories(starts, ())
     while chunk := (await frontier.categories(unexplored=True, limit=_CHUNK)):
         chunk = [category for category in chunk if category.depth == chunk[0].depth]
@@ -36,14 +36,13 @@ async def explore(site: Site, fetcher: Fetcher, frontier: Frontier, stats: Crawl
             for link in answer if isinstance(answer, list) else ():
                 path = (*category.path, link.text)
                 if link.url not in found and category.depth < site.follow.depth and site.follows(link.text, link.url):
-                    label = site.label_of(path, link.url)
+                    label = site.listed_as(path, link.url)
                     found[link.url] = (link.url, category.depth + 1, path, label, first_page(site, link.url))
         explored = [
             (category.id, "" if isinstance(answer, list) else str(answer))
             for category, answer in zip(chunk, answers, strict=True)
         ]
-        room = site.follow.max_categories - stats.categories - len(chunk)
-        await frontier.add_categories(list(found.values())[: max(0, room)], explored)
+        await frontier.add_categories(found.values(), explored, at_most=site.follow.max_categories)
         stats.categories += len(chunk)
     return await _labels(site, frontier)
 
@@ -80,9 +79,7 @@ async def _labels(site: Site, frontier: Frontier) -> list[str]:
             f"none of {len(known)} categories has a label; look at [follow] links and [labels]"
             + "".join(f"; found {' / '.join(category.path)!r}" for category in known[1:4]),
         )
-    if site.labels.by == "category":
-        return sorted(labels)
-    return list(dict.fromkeys(rule.label for rule in site.labels.rules))
+    return site.labels.names or sorted(label for label in labels if label)
 
 
 def _starts(site: Site) -> list[str]:

@@ -8,18 +8,40 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from parsel import Selector
 
-from crawler.site import Listing, compile_pattern, compile_selector
+from crawler.selectors import compile_pattern, found_by
+from crawler.site import Listing
 from crawler.urls import absolute, without_parameters
 
-__all__ = ["Item", "Link", "items", "links", "next_page", "page_number", "parse", "srcset"]
+__all__ = [
+    "Item",
+    "Link",
+    "Tree",
+    "addresses",
+    "breadcrumb",
+    "items",
+    "links",
+    "next_page",
+    "page_number",
+    "parse",
+    "srcset",
+]
 
 MAX_LINKS = 10_000  # of one page; a page with more is no category page
 MAX_ITEMS = 1_000
+MAX_CANDIDATES = 32  # of one image
+MAX_CRUMBS = 50
+_READ_CHARS = 5_000  # of an element's text, of which 500 are kept once its white space is collapsed
+_SPACES, _SPACES_AND_COMMA = re.compile(r"[ \t\r\n\f]+"), " \t\r\n\f,"  # HTML's, not Python's twenty more
+_WIDTH = re.compile(r"(?:^|\s)([0-9]{1,6})w(?:\s|$)")
+_DESCRIBED = re.compile(r"\s[0-9.]+[wx]\s*(?:,|$)")
+# in this order; what scripts of shops and of WordPress, Magento, Shopify and PrestaShop put into src
+_LAZY = ("data-srcset", "data-lazy-srcset", "data-src", "data-lazy-src", "data-lazy", "data-original", "data-echo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +89,14 @@ def parse(body: bytes, url: str, content_type: str = "") -> Tree:
         root = Selector(body=body, type="html", encoding=charset, huge_tree=False).root
     except (LookupError, ValueError):  # Python knows charsets that libxml2 does not
         root = Selector(body=body, type="html", encoding="utf-8", huge_tree=False).root
-    bases = compile_selector("base::attr(href)")(root)
+    bases = root.xpath("descendant-or-self::base/@href")
     return Tree(root, (absolute(url, str(bases[0])) if bases else None) or url)
 
 
 def links(tree: Tree, selector: str) -> list[Link]:
     """The links that `selector` finds, in the order of the page, each address once."""
     found: dict[str, Link] = {}
-    for element in compile_selector(selector)(tree.root)[:MAX_LINKS]:
+    for element in found_by(selector, tree.root)[:MAX_LINKS]:
         url = absolute(tree.base, element.get("href") or "") if hasattr(element, "get") else None
         if url is not None and url not in found:
             found[url] = Link(url, _text(element))
@@ -84,11 +106,12 @@ def links(tree: Tree, selector: str) -> list[Link]:
 def items(tree: Tree, listing: Listing) -> list[Item]:
     """The products on a result page, in its order. One without a link goes by its image; others are passed over."""
     ignored = frozenset(listing.ignore_parameters)
-    link = compile_selector(listing.link)
     found: list[Item] = []
-    for element in compile_selector(listing.item)(tree.root)[:MAX_ITEMS]:
+    for element in found_by(listing.item, tree.root)[:MAX_ITEMS]:
+        if not hasattr(element, "iter"):  # XPath may find texts where the site file meant elements
+            continue
         image = _image(tree.base, element, listing)
-        url = next(filter(None, (absolute(tree.base, _href(value)) for value in link(element))), None)
+        url = next(filter(None, (absolute(tree.base, _href(value)) for value in found_by(listing.link, element))), None)
         url = without_parameters(url, ignored) if url else image
         if url is not None:
             texts = (_first(element, listing.maker), _first(element, listing.title), _first(element, listing.price))
@@ -98,9 +121,7 @@ def items(tree: Tree, listing: Listing) -> list[Item]:
 
 def next_page(tree: Tree, selector: str) -> str | None:
     """The address that the next-page link has."""
-    return next(
-        filter(None, (absolute(tree.base, _href(value)) for value in compile_selector(selector)(tree.root))), None
-    )
+    return next(filter(None, (absolute(tree.base, _href(value)) for value in found_by(selector, tree.root))), None)
 
 
 def page_number(category: str, template: str, page: int) -> str:
@@ -110,36 +131,83 @@ def page_number(category: str, template: str, page: int) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
 
 
-def srcset(value: str) -> Iterator[str]:
-    """The addresses in a srcset attribute, or the plain one; commas inside one are kept (HTML, 4.8.4.2.2)."""
-    rest = value.strip(" \t\r\n\f,")
+def breadcrumb(tree: Tree, listing: Listing) -> tuple[str, ...]:
+    """The names that [listing] breadcrumb finds, from the top down; empty without."""
+    if listing.breadcrumb is None:
+        return ()
+    return tuple(filter(None, map(_text, found_by(listing.breadcrumb, tree.root)[:MAX_CRUMBS])))
+
+
+def srcset(value: str) -> Iterator[tuple[str, int | None]]:
+    """The addresses in a srcset attribute, each with its width in pixels where it says one ("150w").
+
+    A plain address is a srcset of one; commas inside an address are kept (HTML, 4.8.4.2.2).
+    """
+    rest = value.strip(_SPACES_AND_COMMA)
     while rest:
-        address, _, rest = _split_at_space(rest)
+        pieces = _SPACES.split(rest, maxsplit=1)
+        address, rest = pieces[0], pieces[1] if len(pieces) > 1 else ""
         if address.endswith(","):
-            yield address.rstrip(",")
+            yield address.rstrip(","), None
         else:
-            yield address
-            rest = rest.partition(",")[2]
-        rest = rest.strip(" \t\r\n\f,")
+            descriptors, _, rest = rest.partition(",")
+            width = _WIDTH.search(descriptors)
+            yield address, int(width[1]) if width else None
+        rest = rest.strip(_SPACES_AND_COMMA)
 
 
-def _split_at_space(text: str) -> tuple[str, str, str]:
-    # HTML's white space, not Python's, which has twenty more characters
-    pieces = re.split(r"[ \t\r\n\f]+", text, maxsplit=1)
-    return pieces[0], " ", pieces[1] if len(pieces) > 1 else ""
+def addresses(value: str, attribute: str | None, width: int | None) -> list[str]:
+    """The addresses that an attribute's value holds, the one to take first.
+
+    Args:
+        value: the value.
+        attribute: its name, None if it is not known; all of a value that is no srcset is one address.
+        width: pixels that are wanted: the smallest candidate at least so wide comes first, or else the widest. Without,
+            or where the srcset says no widths, the order is the page's.
+    """
+    if attribute is not None and not attribute.endswith("set") and not _DESCRIBED.search(value):
+        return [value]
+    found = list(islice(srcset(value), MAX_CANDIDATES))
+    if width is not None and any(wide for _, wide in found):
+        wanted = width
+        found.sort(key=lambda one: (one[1] is None, (one[1] or 0) < wanted, abs((one[1] or 0) - wanted)))
+    return [address for address, _ in found]
 
 
 def _image(base: str, element: Any, listing: Listing) -> str | None:
     for selector in listing.image:
-        for value in compile_selector(selector)(element):
-            for candidate in srcset(str(value)):
-                url = absolute(base, candidate)
-                if url is not None:
-                    for pattern, replacement in listing.rewrite:
-                        url = compile_pattern(pattern).sub(replacement, url)
-                    if (url := absolute(base, url)) is not None:
-                        return url
+        for value in found_by(selector, element)[:MAX_CANDIDATES]:
+            values = [(getattr(value, "attrname", None), str(value))] if isinstance(value, str) else _lazy(value)
+            for attribute, text in values:
+                for candidate in addresses(text, attribute, listing.image_width):
+                    url = absolute(base, candidate)
+                    if url is not None:
+                        for pattern, replacement in listing.rewrite:
+                            url = compile_pattern(pattern).sub(replacement, url)
+                        if (url := absolute(base, url)) is not None:
+                            return url
     return None
+
+
+def _lazy(element: Any) -> list[tuple[str | None, str]]:
+    """The attributes of an image element that hold its address, best first.
+
+    What a script would put in comes before `src`, which then holds a stand-in; of a `picture`, its sources come before
+    its `img`; a `noscript` beside a lazy `img` has the address for those without scripts, so it comes before `src` too.
+    """
+    found: list[tuple[str | None, str]] = []
+    plain: list[tuple[str | None, str]] = []
+    inner = list(islice(element.iter("source", "img"), MAX_CANDIDATES)) or [element]
+    after = element.getnext()
+    if element.tag == "img" and after is not None and after.tag == "noscript":
+        inner += islice(after.iter("img"), MAX_CANDIDATES)
+    for one in inner:
+        lazy = [(name, one.get(name)) for name in _LAZY if one.get(name)]
+        found += lazy
+        in_noscript = one is not element and one.getparent() is not None and one.getparent().tag == "noscript"
+        usual = [(name, one.get(name)) for name in ("srcset", "src", "href") if one.get(name)]
+        (found if in_noscript or one.tag == "source" else plain).extend(usual)
+    return found + plain
 
 
 def _href(value: Any) -> str:
@@ -149,11 +217,22 @@ def _href(value: Any) -> str:
 def _first(element: Any, selector: str | None) -> str:
     if selector is None:
         return ""
-    found = compile_selector(selector)(element)
+    found = found_by(selector, element)
     return _text(found[0]) if found else ""
 
 
 def _text(value: Any) -> str:
     """Text of an element or an attribute, spaces collapsed, at most 500 characters."""
-    text = value if isinstance(value, str) else "".join(value.itertext()) if len(value) else value.text or ""
+    if isinstance(value, str):
+        text = value[:_READ_CHARS]
+    elif len(value):
+        pieces, size = [], 0
+        for piece in value.itertext():  # not all of it: the whole page may be below
+            pieces.append(piece)
+            size += len(piece)
+            if size > _READ_CHARS:
+                break
+        text = "".join(pieces)[:_READ_CHARS]
+    else:
+        text = (value.text or "")[:_READ_CHARS]
     return " ".join(text.split())[:500]

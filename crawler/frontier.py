@@ -22,13 +22,13 @@ from time import monotonic, time
 from typing import Any, TypeVar
 
 from crawler.crawl_errors import CrawlBusy, LedgerFailed, NotACrawl, Refused
-from crawler.extract import Item
+from crawler.listing import Listed
 from crawler.thumbnails import Thumbnail
 from crawler.urls import netloc_of
 from shards.sample import Sample
 from shards.writer import MAX_SAMPLES, ShardWriter
 
-__all__ = ["LEDGER_NAME", "Category", "Frontier", "Job", "Result"]
+__all__ = ["LEDGER_NAME", "TOLD", "Category", "Frontier", "Job", "Result"]
 
 LEDGER_NAME = "crawl.sqlite"
 BATCH_SAMPLES, BATCH_S = 256, 1.0
@@ -38,7 +38,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A category page; `path` are the names from the start page down, `label` None if it is not to be listed."""
+    """A category page; `path` are the names from the start page down, `label` None if it is not to be listed and "" if
+    only its products can tell theirs."""
 
     id: int
     url: str
@@ -55,7 +56,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A thumbnail to fetch, with the first product that shows it."""
+    """A thumbnail to fetch, with the first product that shows it; `told` is what a sample made of it says it is."""
 
     image: int
     url: str
@@ -65,6 +66,7 @@ class Job:
     listing_url: str
     maker: str
     title: str
+    told: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,21 +215,28 @@ class Frontier:
         self,
         found: Iterable[tuple[str, int, Sequence[str], str | None, str | None]],
         explored: Sequence[tuple[int, str]],
+        *,
+        at_most: int | None = None,
     ) -> None:
         """Adds categories not known yet, and marks others as explored: both or neither.
 
         Args:
             found: url, depth, path, label, address of the first result page.
             explored: id, and what went wrong or "".
+            at_most: categories that may be known; of those beyond, the first is remembered as a problem.
         """
         new = [(url, depth, json.dumps(list(path)), label, page) for url, depth, path, label, page in found]
         read = [entry for entry in explored if not entry[1]]
         unread = [(problem, id) for id, problem in explored if problem]
 
         def work(db: sqlite3.Connection) -> None:
-            db.executemany(
-                "INSERT OR IGNORE INTO category (url, depth, path, label, next_page) VALUES (?, ?, ?, ?, ?)", new
-            )
+            known = db.execute("SELECT count(*) FROM category").fetchone()[0] if at_most is not None else 0
+            for row in new:
+                if at_most is None or known < at_most:
+                    known += db.execute(_NEW_CATEGORY, row).rowcount
+                elif db.execute("SELECT 1 FROM category WHERE url = ?", row[:1]).fetchone() is None:
+                    db.execute("INSERT OR IGNORE INTO meta VALUES ('first_cut', ?)", (json.dumps([row[0], at_most]),))
+                    break
             # what could not be explored is not walked either
             db.executemany("UPDATE category SET explored = 1 WHERE id = ?", [(id,) for id, _ in read])
             db.executemany("UPDATE category SET explored = 1, problem = ?, next_page = NULL WHERE id = ?", unread)
@@ -237,54 +246,57 @@ class Frontier:
     async def add_page(
         self,
         category: Category,
-        products: Sequence[tuple[Item, str | None]],
+        products: Sequence[Listed],
         *,
         listing_url: str,
         next_page: str | None,
         problem: str | None = None,
     ) -> tuple[int, int]:
-        """Records a result page: its products (with the reason if a rule drops it), and the category's next page.
+        """Records a result page: its products, and the category's path and next page.
 
-        A product already known under another label is marked so. Returns how many products and images were
-        new.
+        A product already known stands where it is listed first, by category, page and position, whichever page was read
+        first; every label it is found under is kept. Returns how many products and images were new.
         """
+        depth = len(category.path)
 
         def work(db: sqlite3.Connection) -> tuple[int, int]:
             new = images = 0
-            for item, dropped in products:
-                known = db.execute("SELECT id, label FROM product WHERE url = ?", (item.url,)).fetchone()
+            for position, listed in enumerate(products):
+                item, label = listed.item, listed.label
+                place = (not listed.usable, category.id, category.page, position)
+                known = db.execute(_KNOWN, (item.url,)).fetchone()
                 if known is not None:
-                    if known[1] != category.label:
-                        db.execute("UPDATE product SET other_label = ? WHERE id = ?", (category.label, known[0]))
-                    continue
+                    id, known_label, known_depth, *known_place = known
+                    if label and known_label and (label, depth) != (known_label, known_depth):
+                        rows = [(id, known_label, known_depth), (id, label, depth)]
+                        db.executemany(_ALSO_LABELLED, rows)
+                    if place >= tuple(known_place[:4]):
+                        continue
                 image = None
-                if item.image is not None and dropped is None:
-                    row = db.execute("SELECT id FROM image WHERE url = ?", (item.image,)).fetchone()
+                if listed.usable and item.image is not None:
+                    row = db.execute("SELECT id, reason, sha256 FROM image WHERE url = ?", (item.image,)).fetchone()
                     image = row[0] if row else None
+                    if row and row[1] == "superseded" and row[2] is None:
+                        image = db.execute(_WANTED_AGAIN, row[:1]).fetchone()[0]
                     if image is None:
                         host = netloc_of(item.image)
                         image = db.execute("INSERT INTO image (url, host) VALUES (?, ?)", (item.image, host)).lastrowid
                         images += 1
-                outcome, detail = (None, None) if image else ("rule", dropped) if dropped else ("no-image", None)
-                db.execute(
-                    "INSERT INTO product (url, label, image, category, listing_url, maker, title, outcome, detail)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        item.url,
-                        category.label,
-                        image,
-                        category.id,
-                        listing_url,
-                        item.maker,
-                        item.title,
-                        outcome,
-                        detail,
-                    ),
-                )
-                new += 1
+                outcome, detail = (None, None) if image else _no_image(listed)
+                row = (label, image, *place[1:], depth, listing_url, item.maker, item.title, outcome, detail, item.url)
+                db.execute(_PLACE_PRODUCT if known else _NEW_PRODUCT, row)
+                if known and known[-1] not in (None, image):
+                    db.execute(_SUPERSEDED, (known[-1],))
+                new += known is None
             db.execute(
-                "UPDATE category SET next_page = ?, page = ?, problem = ? WHERE id = ?",
-                (next_page, category.page + (next_page != category.next_page), problem, category.id),
+                "UPDATE category SET next_page = ?, page = ?, problem = ?, path = ? WHERE id = ?",
+                (
+                    next_page,
+                    category.page + (next_page != category.next_page),
+                    problem,
+                    json.dumps(list(category.path)),
+                    category.id,
+                ),
             )
             return new, images
 
@@ -313,7 +325,11 @@ class Frontier:
     async def problems(self) -> dict[str, str]:
         """Category pages that could not be explored or walked to the end, with the reason."""
         query = "SELECT url, problem FROM category WHERE problem IS NOT NULL ORDER BY id"
-        return dict(await self.call(lambda db: db.execute(query).fetchall()))
+        found = dict(await self.call(lambda db: db.execute(query).fetchall()))
+        if cut := await self.meta("first_cut"):
+            url, most = json.loads(cut)
+            found[url] = f"{most:,} categories are known: this one and further ones left out ([follow] max_categories)"
+        return found
 
     async def hosts(self) -> list[str]:
         """Hosts that have images waiting."""
@@ -448,7 +464,8 @@ class Frontier:
             return
         # INSERT OR IGNORE decides whether these bytes are new before anything is written to the part
         new = self._db.execute(
-            "INSERT OR IGNORE INTO sample VALUES (?, ?, ?, ?)", (outcome.key, image, self._writer.shard, outcome.dhash)
+            "INSERT OR IGNORE INTO sample VALUES (?, ?, ?, ?, ?)",
+            (outcome.key, image, self._writer.shard, outcome.dhash, result.job.told),
         ).rowcount
         self._db.execute("UPDATE image SET done = 1, sha256 = ? WHERE id = ?", (outcome.sha256, image))
         if not new:
@@ -489,18 +506,49 @@ class Frontier:
 
 
 _SCHEMA = (resources.files("crawler") / "ledger.sql").read_text(encoding="utf-8").strip().removesuffix(";")
-# the first product by number, so that a sample's provenance does not depend on which worker was first
-_LEASE = """
-SELECT image.id, image.url, product.url, product.label, product.category, product.listing_url, product.maker,
-       product.title
-FROM image JOIN product ON product.id = (SELECT min(id) FROM product WHERE product.image = image.id)
-WHERE image.done = 0 AND image.host = ? AND image.id > ? ORDER BY image.id LIMIT ?
+_NEW_CATEGORY = "INSERT OR IGNORE INTO category (url, depth, path, label, next_page) VALUES (?, ?, ?, ?, ?)"
+# what a sample tells of itself; where it is not what the crawl knows in the end, the shard is written anew
+TOLD = "product.id || ' ' || product.category || ' ' || product.page || ' ' || product.position || ' ' || product.label"
+_KNOWN = "SELECT id, label, depth, image IS NULL, category, page, position, image FROM product WHERE url = ?"
+_NEW_PRODUCT = """
+INSERT INTO product (label, image, category, page, position, depth, listing_url, maker, title, outcome, detail, url)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_PLACE_PRODUCT = """
+UPDATE product SET (label, image, category, page, position, depth, listing_url, maker, title, outcome, detail)
+    = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE url = ?
+"""
+# an image that no product has any more is not fetched; one that is wanted again gets a number that no lane has passed
+_SUPERSEDED = """
+UPDATE image SET done = 1, reason = 'superseded'
+WHERE id = ? AND done = 0 AND NOT EXISTS (SELECT 1 FROM product WHERE product.image = image.id)
+"""
+_WANTED_AGAIN = """
+UPDATE image SET done = 0, reason = NULL, id = (SELECT max(id) + 1 FROM image) WHERE id = ? RETURNING id
+"""
+_ALSO_LABELLED = """
+INSERT INTO product_label VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET depth = max(depth, excluded.depth)
+"""
+# the product listed first, so that a sample's provenance does not depend on which worker was first
+_LEASE = f"""
+SELECT image.id, image.url, product.url, product.label, product.category, product.listing_url, product.maker,
+       product.title, {TOLD}
+FROM image JOIN product ON product.id = (
+    SELECT id FROM product WHERE product.image = image.id ORDER BY category, page, position LIMIT 1)
+WHERE image.done = 0 AND image.host = ? AND image.id > ? ORDER BY image.id LIMIT ?
+"""  # noqa: S608  (a constant)
 _COUNTED = ("explored", "products", "images", "images_done", "samples")
 _COUNTS = """
 SELECT (SELECT count(*) FROM category WHERE explored), (SELECT count(*) FROM product), (SELECT count(*) FROM image),
        (SELECT count(*) FROM image WHERE done = 1), (SELECT count(*) FROM sample)
 """
+
+
+def _no_image(listed: Listed) -> tuple[str, str | None]:
+    """Outcome and detail of a product of which no image is taken."""
+    if listed.dropped is not None:
+        return "rule", listed.dropped
+    return ("no-image", None) if listed.label else ("no-label", "no label rule fits")
 
 
 def _resolve(future: asyncio.Future[Any], value: Any, error: Exception | None) -> None:

@@ -5,7 +5,7 @@ CREATE TABLE IF NOT EXISTS category (
     url TEXT NOT NULL UNIQUE,
     depth INTEGER NOT NULL,
     path TEXT NOT NULL,                      -- JSON list of names from the start page down
-    label TEXT,                              -- NULL: explored, not listed
+    label TEXT,                              -- NULL: explored, not listed; '': only its products' titles or path tell
     explored INTEGER NOT NULL DEFAULT 0,
     next_page TEXT,                          -- address of the next result page; NULL: walked to the end
     page INTEGER NOT NULL DEFAULT 1,
@@ -26,10 +26,14 @@ CREATE INDEX IF NOT EXISTS image_same ON image (sha256) WHERE sha256 IS NOT NULL
 CREATE TABLE IF NOT EXISTS product (
     id INTEGER PRIMARY KEY,
     url TEXT NOT NULL UNIQUE,
-    label TEXT NOT NULL,
-    other_label TEXT,                        -- listed under a second label
+    label TEXT NOT NULL,                     -- '': no rule gives one
+    other_label TEXT,                        -- settled: found under this one too, and [labels] conflict drops it
     image INTEGER REFERENCES image (id),
+    -- where it is listed: of several places the first by category, page and position that has an image to take
     category INTEGER NOT NULL REFERENCES category (id),
+    page INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    depth INTEGER NOT NULL,                  -- names in that category's path
     listing_url TEXT NOT NULL,
     maker TEXT NOT NULL,
     title TEXT NOT NULL,
@@ -37,10 +41,17 @@ CREATE TABLE IF NOT EXISTS product (
     detail TEXT
 );
 CREATE INDEX IF NOT EXISTS product_image ON product (image);
+CREATE TABLE IF NOT EXISTS product_label (  -- of products found under several labels, or in several depths, only
+    product INTEGER NOT NULL REFERENCES product (id),
+    label TEXT NOT NULL,
+    depth INTEGER NOT NULL,                  -- the deepest
+    PRIMARY KEY (product, label)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sample (
     key TEXT PRIMARY KEY,
     image INTEGER NOT NULL,
     shard INTEGER NOT NULL,
-    dhash BLOB NOT NULL
+    dhash BLOB NOT NULL,
+    told TEXT NOT NULL                       -- which product, place and label the shard says it is
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS host (host TEXT PRIMARY KEY, parked_until REAL NOT NULL) WITHOUT ROWID;

@@ -8,30 +8,38 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from crawler.frontier import TOLD
 from crawler.report import DROPS_NAME
 from crawler.site import Site
 from shards import duplicates
 from shards.files import write_atomic
 from shards.shard_set import finish
-from shards.writer import rewrite_without, shard_name
+from shards.writer import Edit, rewrite, shard_name
 
 __all__ = ["outcomes", "settle"]
 
 _SAME = """
 CREATE TEMP TABLE same AS
-SELECT image.sha256 AS sha256, count(*) AS products,
+SELECT image.sha256 AS sha256, lower(hex(substr(image.sha256, 1, 10))) AS key, count(*) AS products,
        min(product.label) <> max(product.label) OR max(product.other_label IS NOT NULL) AS torn
 FROM product JOIN image ON image.id = product.image
 WHERE image.sha256 IS NOT NULL GROUP BY image.sha256
 """
 _FIRSTS = """
 CREATE TEMP TABLE firsts AS
-SELECT min(product.id) AS id FROM sample JOIN product ON product.image = sample.image GROUP BY sample.image
+SELECT id, key FROM (
+    SELECT product.id AS id, sample.key AS key, row_number() OVER (
+        PARTITION BY sample.key
+        ORDER BY product.image <> sample.image, product.category, product.page, product.position) AS nth
+    FROM sample JOIN same ON same.key = sample.key JOIN image ON image.sha256 = same.sha256
+    JOIN product ON product.image = image.id)
+WHERE nth = 1
 """
 _OUTCOMES = """
 UPDATE product SET (outcome, detail) = (
@@ -50,9 +58,16 @@ UPDATE product SET (outcome, detail) = (
 """
 _DOOMED = """
 SELECT sample.shard, sample.key
-FROM sample JOIN image ON image.id = sample.image JOIN same ON same.sha256 = image.sha256
-WHERE same.torn OR same.products >= :placeholder_at
+FROM sample LEFT JOIN same ON same.key = sample.key
+WHERE same.key IS NULL OR same.torn OR same.products >= :placeholder_at
 """
+_TOLD_OTHERWISE = f"""
+SELECT sample.shard, sample.key, {TOLD}, product.label, category.path, product.listing_url, product.url, product.maker,
+       product.title, image.url
+FROM sample JOIN firsts ON firsts.key = sample.key JOIN product ON product.id = firsts.id
+JOIN image ON image.id = product.image JOIN category ON category.id = product.category
+WHERE sample.told <> {TOLD}
+"""  # noqa: S608  (a constant)
 
 
 def settle(db: sqlite3.Connection, folder: Path, site: Site, labels: list[str], spent: dict[str, Any]) -> int:
@@ -66,8 +81,10 @@ def settle(db: sqlite3.Connection, folder: Path, site: Site, labels: list[str], 
     limit = {"placeholder_at": site.drop.placeholder_at}
     for table in ("same", "firsts"):
         db.execute(f"DROP TABLE IF EXISTS temp.{table}")
+    _resolve_labels(db, site)
     db.execute(_SAME)
     db.execute("CREATE INDEX temp.same_sha256 ON same (sha256)")
+    db.execute("CREATE INDEX temp.same_key ON same (key)")
     db.execute(_FIRSTS)
     db.execute(_OUTCOMES, limit)
     lost = db.execute("SELECT count(*) FROM product WHERE outcome IS NULL").fetchone()[0]
@@ -76,11 +93,14 @@ def settle(db: sqlite3.Connection, folder: Path, site: Site, labels: list[str], 
     doomed: dict[int, list[str]] = {}
     for shard, key in db.execute(_DOOMED, limit):
         doomed.setdefault(shard, []).append(key)
-    for shard, keys in sorted(doomed.items()):
-        rewrite_without(folder / shard_name(shard), keys)
+    amended, told = _told_otherwise(db, labels)
+    for shard in sorted(doomed.keys() | amended.keys()):
+        edits = {**amended.get(shard, {}), **dict.fromkeys(doomed.get(shard, ()))}
+        rewrite(folder / shard_name(shard), edits)
     # only after the shards: a kill between the two finds the same samples doomed again
     for keys in doomed.values():
         db.executemany("DELETE FROM sample WHERE key = ?", [(key,) for key in keys])
+    db.executemany("UPDATE sample SET told = ? WHERE key = ?", told)
     groups = _groups(db)
     source = {
         "kind": "crawl",
@@ -106,6 +126,42 @@ def outcomes(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
     for failed, outcome, count in db.execute(query):
         counted["kept" if outcome == "kept" else "failed" if failed else "dropped"][outcome] = count
     return counted
+
+
+def _resolve_labels(db: sqlite3.Connection, site: Site) -> None:
+    """Decides the products found under several labels by the site file's policy."""
+    found: dict[int, dict[str, int]] = {}
+    for product, label, depth in db.execute("SELECT product, label, depth FROM product_label"):
+        found.setdefault(product, {})[label] = depth
+    rows = [(*site.labels.resolve(labels), product) for product, labels in found.items()]
+    db.executemany("UPDATE product SET label = ?, other_label = ? WHERE id = ?", rows)
+
+
+def _told_otherwise(
+    db: sqlite3.Connection, labels: list[str]
+) -> tuple[dict[int, dict[str, Edit]], list[tuple[str, str]]]:
+    """Samples whose shard tells another product, place or label than the whole crawl does: the edits by shard and key,
+    and what will then be told."""
+    numbers = {name: number for number, name in enumerate(labels)}
+    amended: dict[int, dict[str, Edit]] = {}
+    told: list[tuple[str, str]] = []
+    for shard, key, now, label, path, listing_url, url, maker, title, image_url in db.execute(_TOLD_OTHERWISE):
+        now_known = {
+            "label": label,
+            "label_path": json.loads(path),
+            "listing_url": listing_url,
+            "product_url": url,
+            "maker": maker,
+            "title": title,
+            "image_url": image_url,
+        }
+        amended.setdefault(shard, {})[key] = Edit(numbers[label], partial(_with, now_known))
+        told.append((now, key))
+    return amended, told
+
+
+def _with(now_known: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    return {**meta, **now_known}
 
 
 def _groups(db: sqlite3.Connection) -> dict[str, int]:

@@ -6,79 +6,34 @@ import fnmatch
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
-from lxml import etree  # type: ignore[import-untyped]
-from parsel.csstranslator import HTMLTranslator
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from crawler.labels import Decision, LabelRule, Labels
 from crawler.limits import Limits
-from crawler.urls import absolute
+from crawler.selectors import NodeSelector, Pattern, Selector, compile_pattern, compile_selector
+from crawler.urls import absolute, ascii_host, host_of, netloc_of
 from shards.errors import ConfigError
 from shards.toml_file import StrictModel, merge, read_toml, validate
 
 __all__ = [
+    "Decision",
     "Drop",
     "Follow",
     "LabelRule",
     "Labels",
     "Listing",
-    "Pattern",
-    "Selector",
     "Site",
     "SiteName",
     "compile_pattern",
     "compile_selector",
     "load_site",
 ]
-
-
-@lru_cache(maxsize=256)
-def compile_selector(selector: str) -> Callable[[Any], Any]:
-    """Compiles a selector: CSS with parsel's ::text and ::attr(name), or XPath after "xpath:".
-
-    Raises:
-        ValueError: it is neither.
-    """
-    try:
-        xpath = selector.removeprefix("xpath:") if selector.startswith("xpath:") else _CSS.css_to_xpath(selector)
-        compiled: Callable[[Any], Any] = etree.XPath(xpath)
-    except Exception as error:  # cssselect and lxml have no common base for what can be wrong with a selector
-        raise ValueError(f"not a selector: {error}") from None
-    return compiled
-
-
-@lru_cache(maxsize=256)
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compiles a regular expression; searched for, not matched from the start.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-
-
-_CSS = HTMLTranslator()
-
-
-def _checked(check: Callable[[str], Any]) -> AfterValidator:
-    def run(value: str) -> str:
-        check(value)
-        return value
-
-    return AfterValidator(run)
-
-
-Selector = Annotated[str, Field(min_length=1), _checked(compile_selector)]
-Pattern = Annotated[str, _checked(compile_pattern)]
 
 
 class SiteName(StrictModel):
@@ -94,6 +49,12 @@ class SiteName(StrictModel):
     agent: str = Field(default="bassline", pattern=r"^[A-Za-z_-]+$", description="our name in robots.txt")
     user_agent: str = "bassline/0.1 (image data set crawler)"
 
+    @field_validator("hosts", "allow_private")
+    @classmethod
+    def _as_in_addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        """Lower case, and other scripts as in the DNS (xn--), because the hosts of addresses are written so."""
+        return tuple(map(_host_pattern, hosts))
+
     @model_validator(mode="after")
     def _starts_are_addresses(self) -> SiteName:
         for start in self.start:
@@ -105,49 +66,36 @@ class SiteName(StrictModel):
 class Follow(StrictModel):
     """[follow]: which category links are explored, by patterns; deny wins, an empty allow is everything."""
 
-    links: Selector
+    links: NodeSelector
     depth: int = Field(default=8, ge=0, le=50)
     allow_url: tuple[Pattern, ...] = ()
     deny_url: tuple[Pattern, ...] = ()
     allow_text: tuple[Pattern, ...] = ()
     deny_text: tuple[Pattern, ...] = ()
-    max_categories: int = Field(default=20_000, ge=1)
-
-
-class LabelRule(StrictModel):
-    """[[labels.rules]]: a category gets `label` if a pattern is found in its path ("Basses / 4-String") or URL."""
-
-    label: str = Field(min_length=1)
-    path: tuple[Pattern, ...] = ()
-    url: tuple[Pattern, ...] = ()
-
-
-class Labels(StrictModel):
-    """[labels]: rules in order, the first that fits wins, or every category is a label of its own.
-
-    With rules, labels are numbered in the order they first stand in the file; by category, in the order of their names.
-    """
-
-    by: Literal["rules", "category"] = "rules"
-    depth: int = Field(default=1, ge=1, description="by category: which part of the path is the label")
-    rules: tuple[LabelRule, ...] = ()
-
-    @model_validator(mode="after")
-    def _rules_or_category(self) -> Labels:
-        if self.by == "rules" and not self.rules:
-            raise ValueError('no rules: add [[labels.rules]], or set by = "category"')
-        return self
+    max_categories: int = Field(default=20_000, ge=1, description="known categories; further links are reported")
 
 
 class Listing(StrictModel):
-    """[listing]: how a result page is read. `image` lists candidates in order of preference."""
+    """[listing]: how a result page is read.
 
-    item: Selector
+    `image` lists candidates in order of preference. A selector of attributes takes them as they are (srcset
+    understood); one of elements (`img`, `picture`) takes the best attribute that the element has, lazy ones first.
+    """
+
+    item: NodeSelector
     link: Selector
     image: tuple[Selector, ...] = Field(min_length=1)
+    image_width: int | None = Field(
+        default=None,
+        ge=1,
+        description="of a srcset with widths: the smallest at least so wide, or else the widest; without, the first",
+    )
     maker: Selector | None = None
     title: Selector | None = None
     price: Selector | None = None
+    breadcrumb: Selector | None = Field(
+        default=None, description="names from the top down; where found, they are the path that label rules see"
+    )
     page: str | None = Field(default=None, description='query of result page {page}, such as "?pg={page}&ls=100"')
     next: Selector | None = None
     max_pages: int = Field(default=1000, ge=1)
@@ -172,10 +120,26 @@ class Drop(StrictModel):
     """[drop]: what is left out, and what counts as no photograph."""
 
     image: tuple[Pattern, ...] = Field(default=(), description="patterns on image addresses")
-    title: tuple[Pattern, ...] = ()
+    title: tuple[Pattern, ...] = Field(default=(), description="patterns on maker and title")
+    product: tuple[Pattern, ...] = Field(default=(), description="patterns on product addresses")
+    price: tuple[Pattern, ...] = Field(default=(), description="patterns on the price as the page shows it")
     min_side: int = Field(default=32, ge=1, description="pixels")
     max_side: int = Field(default=8192, ge=1, le=9_000, description="pixels; squared, under Pillow's bomb limit")
     placeholder_at: int = Field(default=5, ge=2, description="so many products to an image are no photo")
+
+    def rule(self, *, image: str | None, title: str, product: str, price: str) -> str | None:
+        """The rule that a product falls under, in words; None if none does."""
+        looked_at = (
+            ("image address", self.image, image or ""),
+            ("title", self.title, title),
+            ("product address", self.product, product),
+            ("price", self.price, price),
+        )
+        for what, patterns, text in looked_at:
+            for pattern in patterns if text else ():
+                if compile_pattern(pattern).search(text):
+                    return f"{what} matches {pattern}"
+        return None
 
 
 class Site(StrictModel):
@@ -188,6 +152,14 @@ class Site(StrictModel):
     drop: Drop = Drop()
     limits: Limits = Limits()
 
+    @model_validator(mode="after")
+    def _labels_are_known_before_the_pages(self) -> Site:
+        if self.labels.by == "category" and self.listing.breadcrumb is not None:
+            raise ValueError(
+                'listing.breadcrumb: needs label rules ([labels] by = "rules"), for labels are numbered first'
+            )
+        return self
+
     @property
     def digest(self) -> str:
         """16 hex digits over everything but [limits]: going on more slowly is the same crawl."""
@@ -196,35 +168,45 @@ class Site(StrictModel):
 
     def allows(self, host: str) -> bool:
         """Whether a host belongs to the crawl."""
-        return any(fnmatch.fnmatchcase(host, pattern) for pattern in self._hosts())
+        return any(fnmatch.fnmatchcase(host, pattern) for pattern in self.hosts)
 
-    def _hosts(self) -> Sequence[str]:
-        return self.site.hosts or [urlsplit(start).hostname or "" for start in self.site.start]
+    @cached_property
+    def hosts(self) -> tuple[str, ...]:
+        """Patterns of the hosts that may be called, as they stand in addresses."""
+        starts = (absolute("http://none/", start) for start in self.site.start)
+        return self.site.hosts or tuple(dict.fromkeys(host_of(netloc_of(url)) for url in starts if url))
 
-    def label_of(self, path: Sequence[str], url: str) -> str | None:
-        """The label of a category, None if it is not to be listed.
+    def decide(self, path: Sequence[str], url: str, title: str = "") -> Decision:
+        """What the label rules say of a category, or of a product in it; see `Labels.decide`."""
+        return self.labels.decide(path, url, title)
 
-        Args:
-            path: names of the categories from the start page down.
-            url: its address.
-        """
-        if self.labels.by == "category":
-            return path[self.labels.depth - 1] if len(path) >= self.labels.depth else None
-        joined = " / ".join(path)
-        for rule in self.labels.rules:
-            if _any(rule.path, joined) or _any(rule.url, url):
-                return rule.label
-        return None
+    def label_of(self, path: Sequence[str], url: str, title: str = "") -> str | None:
+        """The label of a category or product, None if it has none."""
+        return self.labels.decide(path, url, title).label
+
+    def listed_as(self, path: Sequence[str], url: str) -> str | None:
+        """What a category is listed as: its label; "" where only its products' titles or its breadcrumb may tell; None
+        if it is not to be listed."""
+        label = self.label_of(path, url)
+        return "" if label is None and (self.labels.by_title or self.listing.breadcrumb) else label
 
     def follows(self, text: str, url: str) -> bool:
         """Whether a category link is explored."""
+        return self.why_not_followed(text, url) is None
+
+    def why_not_followed(self, text: str, url: str) -> str | None:
+        """Why a category link is not explored, in words; None if it is."""
         follow = self.follow
-        if _any(follow.deny_url, url) or _any(follow.deny_text, text):
-            return False
-        return not (
-            (follow.allow_url and not _any(follow.allow_url, url))
-            or (follow.allow_text and not _any(follow.allow_text, text))
-        )
+        if url and not self.allows(host_of(netloc_of(url))):
+            return f"host {host_of(netloc_of(url))} is not among [site] hosts"
+        for name, patterns, value in (("deny_url", follow.deny_url, url), ("deny_text", follow.deny_text, text)):
+            for pattern in patterns:
+                if compile_pattern(pattern).search(value):
+                    return f"{name} {pattern}"
+        for name, patterns, value in (("allow_url", follow.allow_url, url), ("allow_text", follow.allow_text, text)):
+            if patterns and not any(compile_pattern(pattern).search(value) for pattern in patterns):
+                return f"no {name} fits"
+        return None
 
 
 def load_site(source: Path | str, **overrides: Mapping[str, Any]) -> Site:
@@ -270,5 +252,13 @@ def _path_of(source: Path | str) -> Path:
     return Path(source)
 
 
-def _any(patterns: Sequence[str], text: str) -> bool:
-    return any(compile_pattern(pattern).search(text) for pattern in patterns)
+def _host_pattern(pattern: str) -> str:
+    """Raises ValueError."""
+    if pattern.startswith("[") and pattern.endswith("]"):
+        pattern = pattern[1:-1]  # an IPv6 literal as it stands in addresses
+    if "/" in pattern or "@" in pattern or (pattern.count(":") == 1 and pattern[-1:].isdigit()):
+        raise ValueError(f"expected a host such as shop.example or *.shop.example, not {pattern!r}: no scheme, no port")
+    labels = [label if set("*?[]:") & set(label) else ascii_host(label) for label in pattern.split(".")]
+    if None in labels or not pattern:
+        raise ValueError(f"not the name of a host: {pattern!r}")
+    return ".".join(str(label).lower() for label in labels)

@@ -9,11 +9,14 @@ import re
 from functools import lru_cache
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
-__all__ = ["absolute", "host_of", "netloc_of", "without_parameters"]
+from yarl import URL
+
+__all__ = ["absolute", "ascii_host", "host_of", "netloc_of", "without_parameters"]
 
 # Everything RFC 3986 allows in an address; the rest (spaces, other scripts) is percent-encoded.
 _LEGAL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*")
 _PLAIN = re.compile(r"/(?!/)[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]*")  # an absolute path, legal, without fragment
+_HOST = re.compile(r"[a-z0-9._~%:-]+")
 _SAFE = "._~:/?#[]@!$&'()*+,;=%-"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 MAX_CHARS = 4096
@@ -38,13 +41,30 @@ def absolute(base: str, reference: str) -> str | None:
         if scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in netloc:
             return None
         if not netloc.isascii():
-            netloc = netloc.encode("idna").decode("ascii")
+            host, colon, port = netloc.partition(":")
+            netloc = f"{ascii_host(host) or ''}{colon}{port}"
+            if not netloc or netloc.startswith(":"):
+                return None
         _ = parts.port  # raises for what is no port
     except (ValueError, UnicodeError):
         return None
     netloc = netloc.removesuffix(_DEFAULT_PORTS[scheme])
     url = urlunsplit((scheme, netloc, parts.path or "/", parts.query, ""))
     return url if _LEGAL.fullmatch(url) else quote(url, safe=_SAFE, errors="surrogateescape")
+
+
+@lru_cache(maxsize=4096)
+def ascii_host(host: str) -> str | None:
+    """A host's name as the DNS has it: lower case, other scripts as xn-- labels (IDNA 2008 and UTS 46, like browsers).
+
+    Returns:
+        None for what is no name.
+    """
+    try:
+        name = URL.build(scheme="http", host=host).raw_host if host else None
+    except ValueError:
+        return None
+    return name if name and name.isascii() and _HOST.fullmatch(name) else None
 
 
 def netloc_of(url: str) -> str:
