@@ -1,22 +1,20 @@
 """Stages two and three together: result pages are walked while the thumbnails they show are fetched.
 
 A host has a lane of its own with its own workers, so a slow host waits alone. What a worker fetches goes one way: to
-the threads that examine it, and from them to the ledger; nothing comes back to the event loop, which only fetches.
+the examiners, and from them to the ledger; nothing comes back to the event loop, which only fetches.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from crawler import extract
 from crawler.crawl_errors import Refused
+from crawler.examiners import Examiners
 from crawler.fetch import Fetcher, Reply
 from crawler.frontier import Category, Frontier, Job, Result
 from crawler.limits import Limits
@@ -24,7 +22,7 @@ from crawler.listing import judged
 from crawler.report import CrawlStats
 from crawler.robots import refuses_images
 from crawler.site import Site
-from crawler.thumbnails import Thumbnail, examine
+from crawler.thumbnails import Thumbnail
 from crawler.urls import netloc_of
 
 __all__ = ["Collection"]
@@ -32,8 +30,6 @@ __all__ = ["Collection"]
 _WALKERS = 8
 _LEASED = 256  # jobs held in memory a host
 _ON_THE_WAY, _ON_THE_WAY_BYTES = 512, 64 << 20  # fetched and not yet in the ledger, at most
-# One examiner keeps up with one event loop; a second only fights it for the interpreter lock where cores are few.
-_THREADS = 1 if (os.cpu_count() or 1) <= 2 else 2
 
 
 class Collection:
@@ -48,7 +44,7 @@ class Collection:
         self._site, self._limits, self._fetcher, self._frontier, self._stats = site, limits, fetcher, frontier, stats
         self._lanes: dict[str, _Lane] = {}
         self._paths: dict[int, tuple[str, ...]] = {}
-        self._examiners = ThreadPoolExecutor(_THREADS, thread_name_prefix="examine")
+        self._examiners: Examiners[tuple[Job, Reply]] = Examiners(site.drop, self._examined)
         self._posted = self._posted_bytes = 0
         self._group = asyncio.TaskGroup()
         self.listings_left = 0
@@ -74,10 +70,10 @@ class Collection:
                 for lane in self._lanes.values():
                     lane.complete()
         except BaseException:
-            await asyncio.to_thread(self._examiners.shutdown, cancel_futures=True)
+            await asyncio.to_thread(self._examiners.close, cancel=True)
             raise
         # what was fetched last is still being examined: wait for it, and only then is everything in the ledger
-        await asyncio.to_thread(self._examiners.shutdown)
+        await asyncio.to_thread(self._examiners.close)
         await self._frontier.flush()
 
     # -- result pages --
@@ -151,7 +147,7 @@ class Collection:
                 continue
             self._posted += 1
             self._posted_bytes += len(reply.body)
-            self._examiners.submit(self._examine, job, reply)
+            self._examiners.submit((job, reply), reply.body, reply.headers.get("Content-Type", ""))
             # Polled, because nothing may come back from the threads for each image; it is the exception, not the rule
             while self._crowded():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -164,20 +160,21 @@ class Collection:
 
     def _post(self, result: Result) -> None:
         self._posted += 1
-        self._frontier.post(result)
+        self._frontier.post([result])
 
-    def _examine(self, job: Job, reply: Reply) -> None:
-        """In a thread of the pool: from bytes to what the ledger takes."""
-        meta: Mapping[str, Any] = {}
-        outcome: Thumbnail | Refused
-        try:
-            outcome = examine(reply.body, self._site.drop, reply.headers.get("Content-Type", ""))
-            meta = self._meta(job, reply, outcome)
-        except Refused as refused:
-            outcome = refused
-        except Exception as error:  # an image that breaks the examiner is an outcome too, never a lost one
-            outcome = Refused("broken", f"{type(error).__name__}: {error}"[:200])
-        self._frontier.post(Result(job, outcome, meta, len(reply.body)))
+    def _examined(self, found: list[tuple[tuple[Job, Reply], Thumbnail | Refused]]) -> None:
+        """In an examiner's thread: from what was found to what the ledger takes."""
+        self._frontier.post(
+            [
+                Result(
+                    job,
+                    outcome,
+                    self._meta(job, reply, outcome) if isinstance(outcome, Thumbnail) else {},
+                    len(reply.body),
+                )
+                for (job, reply), outcome in found
+            ]
+        )
 
     def _meta(self, job: Job, reply: Reply, thumbnail: Thumbnail) -> dict[str, Any]:
         return {

@@ -34,6 +34,7 @@ LEDGER_NAME = "crawl.sqlite"
 BATCH_SAMPLES, BATCH_S = 256, 1.0
 
 T = TypeVar("T")
+_Call = tuple[Callable[[], Any], "asyncio.Future[Any] | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Frontier:
         self.dropped: dict[str, int] = {}
         self._on_failure = on_failure or (lambda: None)
         self._on_refused = on_refused or (lambda url, refused: None)
-        self._queue: SimpleQueue[Result | tuple[Callable[[], Any], asyncio.Future[Any] | None] | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Result] | _Call | None] = SimpleQueue()
         self._labels: dict[str, int] = {}
         self._samples_in_batch = 0
         self._thread = threading.Thread(target=self._run, name="frontier", daemon=True)
@@ -180,9 +181,9 @@ class Frontier:
         self._queue.put((lambda: work(self._db), future))
         return await future
 
-    def post(self, result: Result) -> None:
-        """Hands over what an image's address gave; from any thread, without waiting."""
-        self._queue.put(result)
+    def post(self, results: list[Result]) -> None:
+        """Hands over what images' addresses gave; from any thread, without waiting. Many at once cost one hand-over."""
+        self._queue.put(results)
 
     async def flush(self) -> None:
         """Makes durable whatever was called and posted before."""
@@ -411,13 +412,16 @@ class Frontier:
             if not self._db.in_transaction and self.failure is None:
                 deadline = monotonic() + BATCH_S
                 self._guarded(lambda: self._db.execute("BEGIN"))
-            if isinstance(message, Result):
-                result = message
-                self._guarded(lambda: self._take(result))  # noqa: B023  (called before the next turn)
-                self.taken += 1
-                self.taken_bytes += result.size
-                if self._samples_in_batch >= BATCH_SAMPLES or monotonic() >= deadline:
-                    self._guarded(self._commit)
+            if isinstance(message, list):
+                for result in message:
+                    if not self._db.in_transaction and self.failure is None:
+                        deadline = monotonic() + BATCH_S
+                        self._guarded(lambda: self._db.execute("BEGIN"))
+                    self._guarded(lambda: self._take(result))  # noqa: B023  (called before the next turn)
+                    self.taken += 1
+                    self.taken_bytes += result.size
+                    if self._samples_in_batch >= BATCH_SAMPLES or monotonic() >= deadline:
+                        self._guarded(self._commit)
             else:
                 self._answer(*message)
 

@@ -1,6 +1,6 @@
 """Is it a thumbnail? What arrived is looked at before it is believed: kind, dimensions, every pixel, fingerprints.
 
-Runs in worker threads: sha256 and the decoders release the GIL.
+Runs in examiners' threads and processes: imports what those need, and no more.
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import simplejpeg
 from PIL import Image
 
 from crawler.crawl_errors import Refused
-from crawler.site import Drop
 from shards.dimensions import dimensions
 from shards.duplicates import dhash
 from shards.sample import EXTENSIONS, sniff
+
+if TYPE_CHECKING:  # a process that examines needs no site files
+    from crawler.site import Drop
 
 __all__ = ["KEY_HEX_DIGITS", "Thumbnail", "examine"]
 

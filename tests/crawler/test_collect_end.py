@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from crawler import collect
+from crawler import examiners
 from crawler.crawl import crawl
 from crawler.shop.server import open_shop, serve
 from crawler.site import load_site
 
 
 async def test_slow_examiners_lose_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    examine = collect.examine
+    examine = examiners.examine
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(0.01)  # as long as a busy machine takes; fetching is ten times faster
         return examine(*arguments)
 
-    monkeypatch.setattr(collect, "examine", slowly)
+    monkeypatch.setattr(examiners, "examine", slowly)
     async with serve(open_shop(products=40, cache=tmp_path / "cache")) as url:
         site = load_site("embedded", site={"start": [url], "hosts": ["127.0.0.1"]})
         report = await crawl(site, tmp_path / "set")

@@ -1,0 +1,251 @@
+"""Examining beside the event loop: in a thread at first, in a process of its own once a crawl is worth one.
+
+Of one interpreter only one thread runs at a time, so a thread that examines slows the event loop that fetches. A
+process costs half a second of a core and 40 MB, so a small crawl never starts one. It buys safety too: an image that
+kills the decoder costs that image. docs/decisions/crawler-pipeline.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from crawler.crawl_errors import Refused
+from crawler.thumbnails import Thumbnail, examine
+
+if TYPE_CHECKING:  # the process needs neither pydantic nor lxml
+    from crawler.site import Drop
+
+__all__ = ["Examiners"]
+
+T = TypeVar("T")
+Outcome = Thumbnail | Refused
+Picture = tuple[bytes, str]  # body, Content-Type
+
+_WORTH = 256  # images after which a process is worth its start
+_BATCH, _BATCH_BYTES = 64, 4 << 20
+_AHEAD = 2  # batches given to a process: one it works on, one that waits
+# One examiner keeps up with one event loop over thumbnails; larger pictures need more, where there are cores for them.
+_MOST = max(1, min(4, (os.cpu_count() or 1) - 1))
+_BACKLOG = 256  # images waiting for each examiner when another one is taken on
+_COMMAND = (sys.executable, "-m", "crawler.examiners")
+
+
+class Examiners(Generic[T]):
+    """Threads, each with a process of its own in time, that examine what is given to them.
+
+    Args:
+        drop: limits of the sides.
+        deliver: called in one of the threads with what came of each image; must not raise.
+        most: how many may examine at a time; more than one only once images wait.
+        worth: images that a thread examines before it starts its process.
+        command: of that process.
+    """
+
+    def __init__(
+        self,
+        drop: Drop,
+        deliver: Callable[[list[tuple[T, Outcome]]], None],
+        *,
+        most: int = _MOST,
+        worth: int = _WORTH,
+        command: Sequence[str] = _COMMAND,
+    ) -> None:
+        self._drop, self._deliver, self._most = drop, deliver, most
+        self._worth, self._command = worth, tuple(command)
+        self._queue: SimpleQueue[tuple[T, Picture] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._cancelled = False
+
+    def submit(self, tag: T, body: bytes, content_type: str) -> None:
+        """Has an image examined; from one thread only. `tag` comes back with what was found."""
+        self._queue.put((tag, (body, content_type)))
+        if not self._threads or (
+            len(self._threads) < self._most and self._queue.qsize() > _BACKLOG * len(self._threads)
+        ):
+            thread = threading.Thread(target=self._run, name=f"examine-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Waits until everything submitted is delivered; with `cancel`, until what is being examined is."""
+        self._cancelled = cancel
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        process: _Process | None = None
+        given: deque[list[tuple[T, Picture]]] = deque()
+        done = 0
+        last = False
+        try:
+            while given or not last:
+                batch: list[tuple[T, Picture]] = []
+                if not last and len(given) < _AHEAD:
+                    batch, last = self._take(wait=not given)
+                if self._cancelled:
+                    return
+                if batch and process and process.ready():
+                    process.give([picture for _, picture in batch])
+                    given.append(batch)
+                elif batch:
+                    self._deliver([(tag, look(picture, self._drop)) for tag, picture in batch])
+                    done += len(batch)
+                    if process is None and done >= self._worth:
+                        process = _Process(self._drop, self._command)
+                elif given:
+                    assert process
+                    batch = given.popleft()
+                    found = process.take([picture for _, picture in batch])
+                    self._deliver([(tag, outcome) for (tag, _), outcome in zip(batch, found, strict=True)])
+        finally:
+            if process is not None:
+                process.close()
+
+    def _take(self, *, wait: bool) -> tuple[list[tuple[T, Picture]], bool]:
+        """What waits, at most a batch of it, and whether that was the last; `wait` for the first one."""
+        batch: list[tuple[T, Picture]] = []
+        size = 0
+        with suppress(Empty):
+            while len(batch) < _BATCH and size < _BATCH_BYTES:
+                entry = self._queue.get(block=wait and not batch)
+                if entry is None:
+                    return batch, True
+                batch.append(entry)
+                size += len(entry[1][0])
+        return batch, False
+
+
+def look(picture: Picture, drop: Drop) -> Outcome:
+    """`examine`, with a refusal as a value."""
+    try:
+        return examine(picture[0], drop, picture[1])
+    except Refused as refused:
+        return refused
+    except Exception as error:  # an image that breaks the examiner is an outcome too, never a lost one
+        return Refused("broken", f"{type(error).__name__}: {error}"[:200])
+
+
+class _Process:
+    """A process that examines, as a thread sees it: batches go in, outcomes come out, in order.
+
+    A process that dies is started again, and what it had is given to the new one image by image: the one it dies of
+    once more is broken.
+    """
+
+    def __init__(self, drop: Drop, command: Sequence[str]) -> None:
+        self._drop, self._command = drop, command
+        self._ready = False
+        self._given: deque[list[Picture]] = deque()
+        self._start()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own: Ctrl-C is for the crawl, which closes this. Its last words are of no use to anyone.
+            self._child: subprocess.Popen[bytes] = subprocess.Popen(
+                self._command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._connection = Connection(ours.detach())
+        self._ready = False
+        with suppress(OSError):
+            self._connection.send(self._drop.model_dump())
+
+    def ready(self) -> bool:
+        """Whether it has begun; until then its work is better done here."""
+        if not self._ready:
+            with suppress(OSError, EOFError):
+                self._ready = self._connection.poll() and bool(self._connection.recv())
+        return self._ready
+
+    def give(self, pictures: list[Picture]) -> None:
+        """Hands over a batch."""
+        self._given.append(pictures)
+        with suppress(OSError):  # it died; `take` finds out
+            self._connection.send(pictures)
+
+    def take(self, pictures: list[Picture]) -> list[Outcome]:
+        """Waits for the outcomes of the oldest batch, which is `pictures`."""
+        try:
+            found = self._receive(pictures)
+            self._given.popleft()
+            return found
+        except (OSError, EOFError, pickle.UnpicklingError):
+            self._restart()
+            found = [self._alone(picture) for picture in pictures]
+            self._given.popleft()
+            for waiting in self._given:
+                with suppress(OSError):
+                    self._connection.send(waiting)
+            return found
+
+    def _alone(self, picture: Picture) -> Outcome:
+        try:
+            self._connection.send([picture])
+            return self._receive([picture])[0]
+        except (OSError, EOFError, pickle.UnpicklingError):
+            code = self._restart()
+            return Refused("broken", f"the decoder died of it (exit status {code})")
+
+    def _receive(self, pictures: list[Picture]) -> list[Outcome]:
+        found: list[Thumbnail | tuple[str, str]] = self._connection.recv()
+        return [
+            Refused(*outcome) if isinstance(outcome, tuple) else replace(outcome, body=body)
+            for outcome, (body, _) in zip(found, pictures, strict=True)
+        ]
+
+    def _restart(self) -> int:
+        code = self.close()
+        self._start()
+        with suppress(OSError, EOFError):
+            self._ready = bool(self._connection.recv())
+        return code
+
+    def close(self) -> int:
+        """Ends it; returns its exit status."""
+        self._connection.close()
+        try:
+            return self._child.wait(2)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            return self._child.wait()
+
+
+def _serve(connection: Connection) -> None:
+    """The process: until the other side closes, which it also does by dying."""
+    with suppress(OSError, EOFError):
+        # The site file's own class would bring pydantic and lxml: 0.3 s and 20 MB
+        drop = cast("Drop", SimpleNamespace(**connection.recv()))
+        connection.send(True)
+        while True:
+            pictures: list[Picture] = connection.recv()
+            connection.send([_without_body(look(picture, drop)) for picture in pictures])
+
+
+def _without_body(outcome: Outcome) -> Any:
+    # the other side has the bytes; and an exception with arguments of its own does not pickle
+    if isinstance(outcome, Refused):
+        return outcome.reason, outcome.detail
+    return replace(outcome, body=b"")
+
+
+if __name__ == "__main__":
+    _serve(Connection(os.dup(0)))
