@@ -18,12 +18,31 @@ from rich.table import Table
 
 from shards.errors import BasslineError
 
-__all__ = ["JsonFlag", "Stage", "command", "emit", "err", "note", "out", "seconds", "seconds_table", "stage", "table"]
+__all__ = [
+    "INTERRUPTED",
+    "JsonFlag",
+    "Stage",
+    "amount",
+    "command",
+    "emit",
+    "err",
+    "literal",
+    "note",
+    "out",
+    "plain",
+    "seconds",
+    "seconds_table",
+    "stage",
+    "stage_line",
+    "table",
+]
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+
+INTERRUPTED = "[yellow]interrupted[/] the state is kept; run the same command again to go on"
 
 DEBUG = False
 """Set by `--debug` anywhere on the command line: unexpected errors then show their traceback."""
@@ -44,7 +63,7 @@ def command(function: Command) -> Command:
             err.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
             code = error.exit_code
         except KeyboardInterrupt:
-            err.print("[yellow]interrupted[/] the state is kept; run the same command again to go on")
+            err.print(INTERRUPTED)
             code = 130
         except BrokenPipeError:
             # The reader of our stdout went away (`| head`): nobody is left to tell.
@@ -79,6 +98,26 @@ def emit(result: dict[str, Any]) -> None:
 def note(text: str) -> None:
     """A line of progress or advice (rich markup) on stderr."""
     err.print(text, soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """Text from elsewhere as one line that moves no cursor and sets no title: what is not printable becomes "?"."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def literal(text: str) -> str:
+    """Text from elsewhere for a line of rich markup: printable, and no markup of its own."""
+    return escape(plain(text))
+
+
+def amount(size: float) -> str:
+    """Bytes as a person says them: 812 B, 4.2 kB, 1.3 GB."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size /= 1000
+        del units[0]
+    unit = units[0]
+    return f"{size:,.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
 
 
 def seconds(value: float) -> str:
@@ -119,11 +158,16 @@ def stage(name: str) -> Iterator[Stage]:
         current = Stage(name, progress)
         yield current
     current.seconds = time.perf_counter() - begun
+    stage_line(name, current.seconds, current.summary)
+
+
+def stage_line(name: str, spent_s: float, summary: str) -> None:
+    """What is left of a stage of long work: one line on stderr."""
     line = Table.grid(padding=(0, 1), expand=False)
     line.add_column(width=10)
     line.add_column(width=10, justify="right")
     line.add_column(overflow="fold")
-    line.add_row(f"[green]✓[/] [bold]{name}[/]", f"[cyan]{seconds(current.seconds)}[/]", current.summary)
+    line.add_row(f"[green]✓[/] [bold]{name}[/]", f"[cyan]{seconds(spent_s)}[/]", summary)
     err.print(line)
 
 

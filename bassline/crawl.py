@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
-from rich.markup import escape
 
-from bassline import console
+from bassline import console, crawl_summary
+from bassline.crawl_watch import event_log, served_metrics
+from bassline.panel import CrawlPanel
 from shards.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,50 +40,60 @@ def _load(site: str, start: str | None) -> Site:
     return load_site(source, site={"start": [start], "hosts": [parts.hostname]})
 
 
-def _progress(stats: CrawlStats) -> tuple[float, float | None, str]:
-    """Where the bar stands, of how much (None: not known yet), and what to say beside it."""
-    if stats.stage == "explore":
-        return 0, None, f"exploring: {stats.categories:,} categories"
-    if stats.stage == "settle":
-        return stats.images_done, stats.images, "settling: near-duplicates, indexes, manifest"
-    rate = stats.images_done / stats.seconds if stats.seconds else 0.0
-    text = f"{stats.images_done:,} of {stats.images:,} thumbnails, {rate:,.0f}/s, {stats.in_flight} in flight"
-    dropped = sum(stats.dropped.values())
-    return stats.images_done, stats.images or None, text + (f", {dropped:,} dropped" if dropped else "")
+def run_crawl(
+    site: str,
+    out: Path,
+    *,
+    start: str | None = None,
+    metrics: str | None = None,
+    log: Path | None = None,
+    quiet: bool = False,
+) -> CrawlReport:
+    """Crawls with the live panel, or with a line every few seconds where there is no terminal.
 
-
-def _reasons(report: CrawlReport) -> str:
-    counts = sorted([*report.dropped.items(), *report.failed.items()], key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts)
-
-
-def _by_problem(report: CrawlReport) -> dict[str, list[str]]:
-    """Category pages that could not be read, by what was wrong: a line a class, not a line a page."""
-    classes: dict[str, list[str]] = {}
-    for url, problem in report.problems.items():
-        classes.setdefault(problem, []).append(url)
-    return classes
-
-
-def run_crawl(site: str, out: Path, *, start: str | None = None) -> CrawlReport:
-    """Crawls with a progress line.
+    Args:
+        site: a site file, or the name of one that comes along.
+        out: the set's folder.
+        start: begin here instead.
+        metrics: PORT or ADDRESS:PORT of a Prometheus endpoint.
+        log: file of JSON lines that everything is appended to.
+        quiet: nothing on stderr but errors.
 
     Raises:
         Interrupted: a signal ended it; the same call goes on.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the crawl listens to both itself
     from crawler.crawl import run  # a second of imports: only a crawl pays for it
 
     loaded = _load(site, start)
-    with console.stage("crawl") as stage:
-        report = run(loaded, out, on_progress=lambda stats: stage.update(*_progress(stats)))
-        if not report.finished:
-            raise Interrupted
-        rate = f", {report.images_per_s:,.0f} images/s" if report.images_per_s else ", finished before"
-        reasons = _reasons(report)
-        stage.summary = f"{report.kept:,} of {report.products:,} products kept in {len(report.labels)} labels{rate}" + (
-            f"; left out: {reasons}" if reasons else ""
-        )
+    begun = perf_counter()
+    name = loaded.site.name
+    with (
+        served_metrics(metrics, name) as measure,
+        event_log(log) as on_event,
+        CrawlPanel(name, console.err, quiet=quiet) as panel,
+    ):
+
+        def on_progress(stats: CrawlStats) -> None:
+            measure(stats)
+            panel.update(stats)
+
+        def on_signal(times: int) -> None:
+            panel.stopping()
+            if times > 1:  # whatever is being written is safe: the crawl survives a kill at any moment
+                panel.close()
+                console.note(console.INTERRUPTED)
+                os._exit(130)
+
+        report = run(loaded, out, on_progress=on_progress, on_event=on_event, on_signal=on_signal)
+    if not report.finished:
+        raise Interrupted
+    if not quiet:
+        console.stage_line("crawl", perf_counter() - begun, crawl_summary.one_line(report))
     return report
+
+
+_WATCHING = "Watching"
 
 
 def crawl(
@@ -91,23 +105,38 @@ def crawl(
     start: Annotated[
         str | None, typer.Option(metavar="URL", help="Begin here instead of at the site file's start.")
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", rich_help_panel=_WATCHING, help="No panel and no lines, only errors.")
+    ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS:]PORT",
+            rich_help_panel=_WATCHING,
+            help="Serve Prometheus metrics while it runs; a port alone is of this machine only.",
+        ),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=_WATCHING,
+            help="Append every request, retry and refusal to this file, one JSON object a line.",
+        ),
+    ] = None,
     json: console.JsonFlag = False,
 ) -> None:
     """Crawl a shop's thumbnails into a shard set; run it again to resume.
 
+    A terminal shows one live panel; a pipe gets a line every five seconds. The first of each class of problem is
+    told, all of them are counted; what was left out is listed in SET/drops.jsonl.
+
     Example: bassline crawl embedded --start http://127.0.0.1:8977/ --out set
+
+    Example: bassline crawl shop.toml --out set --metrics 9100 --log crawl.jsonl
     """
-    report = run_crawl(site, out, start=start)
+    report = run_crawl(site, out, start=start, metrics=metrics, log=log, quiet=quiet)
     if json:
         console.emit(report.to_json())
-        return
-    table = console.table("Labels", "label", "samples", right=("samples",))
-    for label, count in report.labels.items():
-        table.add_row(label, f"{count:,}")
-    console.out.print(table)
-    for problem, urls in _by_problem(report).items():
-        more = f" and {len(urls) - 1:,} more" if len(urls) > 1 else ""
-        console.note(f"[yellow]![/] not read ({escape(problem)}): {escape(urls[0])}{more}")
-    if report.dropped or report.failed:
-        console.out.print(f"\nleft out, with the reason of each: {out / 'drops.jsonl'}", soft_wrap=True)
-    console.out.print(f"shard set: {out}", soft_wrap=True)
+    else:
+        crawl_summary.show(report)

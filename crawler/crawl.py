@@ -68,16 +68,30 @@ def run(
     limits: Limits | None = None,
     on_progress: OnProgress | None = None,
     on_event: OnEvent | None = None,
+    on_signal: Callable[[int], None] | None = None,
     shard_samples: int = MAX_SAMPLES,
 ) -> CrawlReport:
-    """`crawl` for callers without an event loop. SIGINT and SIGTERM end it early: `finished` is then False."""
+    """`crawl` for callers without an event loop. SIGINT and SIGTERM end it early: `finished` is then False.
+
+    Args:
+        on_signal: told of each such signal, with how many there have been.
+    """
 
     async def interruptible() -> CrawlReport:
         stop = asyncio.Event()
+        signals = 0
+
+        def signalled() -> None:
+            nonlocal signals
+            signals += 1
+            stop.set()
+            if on_signal is not None:
+                on_signal(signals)
+
         if threading.current_thread() is threading.main_thread():
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop.set)
+                loop.add_signal_handler(number, signalled)
         return await crawl(
             site,
             out,

@@ -45,9 +45,9 @@ class CrawlStats:
 
     `images` are thumbnail addresses known so far, `images_done` those answered for; `dropped` counts addresses by
     reason as they come in, and may change when the crawl is settled. `requests`, `bytes`, `seconds` are of this run.
-    Rates are of the last five seconds; `eta_s` is None while it cannot be known. `hosts` names the fifty busiest and
-    sums up the rest as "other". Queues: `listings_left` categories being or to be walked, `to_examine` images fetched,
-    `to_ledger` results examined.
+    Rates are of the last five seconds; `eta_s` is None while it cannot be known. `hosts` has the
+    busiest first. Queues: `listings_left` categories being or to be walked, `to_examine` images fetched, `to_ledger`
+    results examined.
     """
 
     stage: str = "explore"  # explore, collect, settle, done

@@ -6,7 +6,6 @@ Everything with more than one number in it is replaced as a whole, never changed
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -17,12 +16,10 @@ from crawler.fetch import Fetcher
 from crawler.frontier import Frontier
 from crawler.rates import MovingRates, eta_s
 from crawler.report import CrawlStats, HostStats
-from crawler.traffic import FETCH_BUCKETS_S, HostTraffic, Traffic
+from crawler.traffic import HostTraffic, Traffic
 
-__all__ = ["MOST_HOSTS", "OTHER_HOSTS", "Watch"]
+__all__ = ["Watch"]
 
-MOST_HOSTS = 50  # told by name
-OTHER_HOSTS = "other"
 _TELL_S = 0.2
 _SHARE = 0.005  # of the time, at most, for counting by host: a crawl of 10,000 hosts is looked at less often
 _NONE = HostTraffic()
@@ -91,13 +88,8 @@ class Watch:
         self._on_progress(stats)
 
     def _hosts(self, now: float) -> tuple[HostStats, ...]:
-        names = self._traffic.hosts.keys() | self._pending.keys()
-        found = [self._host(name, now) for name in names]
-        shown = heapq.nsmallest(MOST_HOSTS, found, key=lambda host: (-host.in_flight, -host.pending, host.host))
-        if len(found) == len(shown):
-            return tuple(shown)
-        named = {host.host for host in shown}
-        return (*shown, _sum([host for host in found if host.host not in named]))
+        found = [self._host(name, now) for name in self._traffic.hosts.keys() | self._pending.keys()]
+        return tuple(sorted(found, key=lambda host: (-host.in_flight, -host.pending, -host.requests, host.host)))
 
     def _host(self, name: str, now: float) -> HostStats:
         seen = self._traffic.hosts.get(name, _NONE)
@@ -121,19 +113,3 @@ class Watch:
             while True:
                 self._pending, took_s = await self._frontier.pending()
                 await asyncio.sleep(max(1.0, took_s / _SHARE))
-
-
-def _sum(hosts: list[HostStats]) -> HostStats:
-    return HostStats(
-        host=OTHER_HOSTS,
-        requests=sum(host.requests for host in hosts),
-        bytes=sum(host.bytes for host in hosts),
-        retries=sum(host.retries for host in hosts),
-        in_flight=sum(host.in_flight for host in hosts),
-        window=sum(host.window for host in hosts),
-        parked_s=0.0,
-        interval_s=0.0,
-        pending=sum(host.pending for host in hosts),
-        fetch_s=sum(host.fetch_s for host in hosts),
-        buckets=tuple(sum(host.buckets[i] for host in hosts) for i in range(len(FETCH_BUCKETS_S) + 1)),
-    )
