@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.box import ROUNDED
-from rich.console import Console, Group
+from rich.console import Console
 from rich.control import Control
 from rich.live import Live
 from rich.panel import Panel
@@ -29,6 +29,7 @@ __all__ = ["CrawlPanel", "draw", "sentence"]
 _FRAME_S = 0.25
 _SHARE = 1 / 150  # of one core
 _LINE_S = 5.0
+_MOST_HOSTS = 16  # each costs a quarter of a millisecond a frame
 _STAGES = {
     "explore": "exploring categories",
     "collect": "collecting images",
@@ -179,7 +180,14 @@ def _framed(lines: list[Text], stats: CrawlStats, name: str) -> Panel:
         f" {_STAGES[stats.stage]} ",
         (f"{_clock(stats.seconds)} ", "dim"),
     )
-    return Panel(Group(*lines), title=title, title_align="left", box=ROUNDED, border_style="dim")
+    # one text, not one a line, is a quarter of the cost less
+    return Panel(
+        Text("\n", no_wrap=True, overflow="ellipsis").join(lines),
+        title=title,
+        title_align="left",
+        box=ROUNDED,
+        border_style="dim",
+    )
 
 
 def _clock(value: float) -> str:
@@ -257,7 +265,7 @@ def _hosts(hosts: tuple[HostStats, ...], width: int, room: int) -> Iterator[Text
     heading = f"{'host':<{name_width}}  {'in flight':<17}  {'waiting':>9}"
     heading += f"  {'requests':>9}  {'bytes':>9}  {'mean':>7}  {'retries':>7}" if wide else ""
     yield Text(f"{heading}  state", style="dim", no_wrap=True, overflow="ellipsis")
-    shown = hosts[: max(1, room - 2)]
+    shown = hosts[: max(1, min(_MOST_HOSTS, room - 2))]
     for host in shown:
         yield _host(host, name_width, wide)
     if rest := hosts[len(shown) :]:
