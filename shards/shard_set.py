@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,15 +17,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.address import is_address, local_or_address
 from shards.files import fsync_folder, sha256_of, write_atomic
 from shards.index import INDEX_NAME, Index, load_index, map_file, walk_tars, write_index
 from shards.sample import EXTENSIONS, Sample
 from shards.shard_errors import ManifestDamaged, ManifestMissing, ShardError, StaleIndex
 from shards.writer import ShardInfo
 
-__all__ = ["MANIFEST_NAME", "Location", "Manifest", "ShardSet", "finish", "load_set_index", "read_manifest", "rebuild"]
+__all__ = [
+    "MANIFEST_NAME",
+    "ORIGIN_NAME",
+    "Location",
+    "Manifest",
+    "ShardSet",
+    "finish",
+    "load_set_index",
+    "parse_manifest",
+    "read_manifest",
+    "rebuild",
+]
 
 MANIFEST_NAME = "dataset.json"
+ORIGIN_NAME = ".origin.json"  # in a folder that stands for a set in a store: its address
 _NEXT_INDEX = f"{INDEX_NAME}.next"  # of the manifest that is about to be, or has just become, dataset.json
 _FORMAT, _VERSION = "bassline shard set", 1
 
@@ -171,7 +185,20 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     try:
-        told = json.loads(path.read_bytes())
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise ManifestMissing(folder) from None
+    return parse_manifest(text, path)
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """The manifest that `text` is; `path` is named where it is none.
+
+    Raises:
+        ManifestDamaged
+    """
+    try:
+        told = json.loads(text)
         if told["format"] != _FORMAT or told["version"] != _VERSION:
             raise ManifestDamaged(path, f"not a {_FORMAT} of version {_VERSION}")
         manifest = Manifest(
@@ -182,13 +209,30 @@ def read_manifest(folder: Path) -> Manifest:
             source=told["source"],
             digest=told["digest"],
         )
-    except FileNotFoundError:
-        raise ManifestMissing(folder) from None
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestDamaged(path, f"cannot be read ({error!r})") from None
     if _digest(manifest.shards) != manifest.digest:
         raise ManifestDamaged(path, "its digest is not that of its shards")
     return manifest
+
+
+def _tars(folder: Path, manifest: Manifest) -> Sequence[memoryview]:
+    """The tars, mapped; those of a set in a store are mapped as they are read."""
+    tars = []
+    for info in manifest.shards:
+        tar = folder / info.name
+        try:
+            data = map_file(tar)
+        except FileNotFoundError:
+            if (folder / ORIGIN_NAME).is_file():
+                from shards.remote import LazyTars
+
+                return LazyTars(folder, manifest)
+            raise StaleIndex(tar, "the manifest names this tar, but it is missing") from None
+        if len(data) != info.bytes:
+            raise StaleIndex(tar, f"the tar has {len(data)} bytes, the manifest says {info.bytes}")
+        tars.append(data)
+    return tars
 
 
 def load_set_index(folder: Path, manifest: Manifest) -> Index:
@@ -212,18 +256,24 @@ class ShardSet:
     mapped; what `verify` finds in their bytes is not looked for here.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, index: Index, tars: list[memoryview]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, index: Index, tars: Sequence[memoryview]) -> None:
         self.folder, self.manifest, self.index, self.tars = folder, manifest, index, tars
 
     @classmethod
     def open(cls, path: Path | str) -> ShardSet:
-        """Opens the set in folder `path`.
+        """Opens the set in folder `path`, or at an address such as s3://bucket/set: its tars come as they are read.
 
         Raises:
             ManifestMissing, ManifestDamaged: dataset.json is not there or not usable.
             StaleIndex: a tar is missing or has another size than the manifest says, or samples.idx is of other tars.
         """
-        folder = Path(path)
+        if isinstance(path, str) and is_address(path):
+            from shards.remote import view  # it opens sets itself
+
+            place = local_or_address(path)
+            folder = view(place) if isinstance(place, str) else place
+        else:
+            folder = Path(path)
         manifest = read_manifest(folder)
         while True:
             try:
@@ -236,16 +286,7 @@ class ShardSet:
 
     @classmethod
     def _opened(cls, folder: Path, manifest: Manifest) -> ShardSet:
-        tars = []
-        for info in manifest.shards:
-            tar = folder / info.name
-            try:
-                data = map_file(tar)
-            except FileNotFoundError:
-                raise StaleIndex(tar, "the manifest names this tar, but it is missing") from None
-            if len(data) != info.bytes:
-                raise StaleIndex(tar, f"the tar has {len(data)} bytes, the manifest says {info.bytes}")
-            tars.append(data)
+        tars = _tars(folder, manifest)
         index = load_set_index(folder, manifest)
         if len(index.rows) != manifest.samples:
             raise StaleIndex(folder / INDEX_NAME, f"{len(index.rows)} samples, the manifest says {manifest.samples}")
@@ -297,8 +338,20 @@ class ShardSet:
     def image(self, i: int) -> memoryview:
         """The image bytes of sample `i`: a view of the mapped tar, no copy."""
         row = self.index.rows[i]
-        start = int(row["image"])
-        return self.tars[int(row["shard"])][start : start + int(row["size"])]
+        start, size, shard = int(row["image"]), int(row["size"]), int(row["shard"])
+        if isinstance(self.tars, list):
+            view: memoryview = self.tars[shard]
+            return view[start : start + size]
+        data = self._piece(shard, start, size)
+        if zlib.crc32(data) != row["crc"]:  # a ranged read sees no digest of the whole
+            raise StaleIndex(
+                self.folder / INDEX_NAME, f"{self.where(i)} has other bytes in the store than were indexed"
+            )
+        return data
+
+    def _piece(self, shard: int, start: int, size: int) -> memoryview:
+        piece: Callable[[int, int, int], memoryview] | None = getattr(self.tars, "piece", None)
+        return self.tars[shard][start : start + size] if piece is None else piece(shard, start, size)
 
     def key(self, i: int) -> str:
         """The key of sample `i`."""
@@ -322,7 +375,7 @@ class ShardSet:
         if not row["json"]:
             return {}
         try:
-            meta = json.loads(bytes(self.tars[row["shard"]][row["json"] : row["json"] + row["json_size"]]))
+            meta = json.loads(bytes(self._piece(int(row["shard"]), int(row["json"]), int(row["json_size"]))))
         except ValueError as error:
             raise ShardError(f"{self.folder}: {self.where(i)}: its .json is none ({error}); drop the sample") from None
         if not isinstance(meta, dict):
@@ -343,6 +396,8 @@ class ShardSet:
 
     def close(self) -> None:
         """Lets go of the tars; a map is unmapped with the last view of it."""
+        if (close := getattr(self.tars, "close", None)) is not None:
+            close()
         self.tars = []
 
     def __enter__(self) -> ShardSet:
