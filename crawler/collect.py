@@ -7,6 +7,7 @@ the examiners, and from them to the ledger; nothing comes back to the event loop
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -190,6 +191,7 @@ class Collection:
             "product_url": job.product_url,
             "maker": job.maker,
             "title": job.title,
+            **({"row": json.loads(job.row)} if job.row else {}),
             "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "etag": reply.headers.get("ETag"),
             "last_modified": reply.headers.get("Last-Modified"),

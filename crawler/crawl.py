@@ -19,10 +19,12 @@ from crawler.fetch import Fetcher
 from crawler.frontier import Frontier
 from crawler.guard import Guard
 from crawler.limits import Limits
+from crawler.list_source import load_list
 from crawler.report import CrawlReport, CrawlStats
 from crawler.settle import outcomes, settle
 from crawler.site import Site
 from crawler.traffic import OnEvent, Traffic
+from crawler.url_list import digest
 from crawler.watch import Watch
 from shards.writer import MAX_SAMPLES
 
@@ -133,7 +135,8 @@ class _Crawl:
         )
         try:
             await self._refuse_other_site()
-            if await self._frontier.meta("stage") == "done" and not await self._frontier.reopen_failed():
+            more = await self._list_has_changed()
+            if await self._frontier.meta("stage") == "done" and not await self._frontier.reopen_failed() and not more:
                 return await self._report(already_finished=True)
             await self._count()
             self._watch = Watch(self._stats, self._traffic, self._frontier, self._done_before, self._on_progress)
@@ -179,7 +182,9 @@ class _Crawl:
         self._watch.fetcher = fetcher
         async with fetcher:
             labels_text = await self._frontier.meta("labels")
-            if labels_text is None:
+            if self._site.url_list is not None:
+                labels = await self._timed("explore", load_list(self._site, self._frontier, self._stats))
+            elif labels_text is None:
                 labels = await self._timed("explore", explore(self._site, fetcher, self._frontier, self._stats))
                 await self._frontier.set_labels(labels)
             else:
@@ -213,13 +218,20 @@ class _Crawl:
             self._work.cancel()
 
     async def _refuse_other_site(self) -> None:
-        site = self._site.model_dump(mode="json", exclude={"limits"})
+        site = self._site.identity()
         known = await self._frontier.meta("site")
         if known is None:
             await self._frontier.set_meta({"site": json.dumps(site), "site_digest": self._site.digest})
             await self._frontier.flush()
         elif (before := json.loads(known)) != site:
             raise OtherSite(self._out, ", ".join(f"[{table}]" for table in site if site[table] != before.get(table)))
+
+    async def _list_has_changed(self) -> bool:
+        table, frontier = self._site.url_list, self._frontier
+        if table is None or await frontier.meta("list_digest") == await asyncio.to_thread(digest, Path(table.path)):
+            return False
+        await frontier.call(lambda db: db.execute("DELETE FROM meta WHERE key = 'stage'"))
+        return True
 
     async def _count(self) -> None:
         """Of a crawl that goes on: what earlier runs did."""

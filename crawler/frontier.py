@@ -23,12 +23,12 @@ from typing import Any, TypeVar
 
 from crawler.crawl_errors import CrawlBusy, LedgerFailed, NotACrawl, Refused
 from crawler.listing import Listed
+from crawler.places import TOLD, Place, put
 from crawler.thumbnails import Thumbnail
-from crawler.urls import netloc_of
 from shards.sample import Sample
 from shards.writer import MAX_SAMPLES, ShardWriter
 
-__all__ = ["LEDGER_NAME", "TOLD", "Category", "Frontier", "Job", "Result"]
+__all__ = ["LEDGER_NAME", "Category", "Frontier", "Job", "Result"]
 
 LEDGER_NAME = "crawl.sqlite"
 BATCH_SAMPLES, BATCH_S = 256, 1.0
@@ -57,7 +57,8 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A thumbnail to fetch, with the first product that shows it; `told` is what a sample made of it says it is."""
+    """A thumbnail to fetch, with the first product that shows it; `told` is what a sample made of it says it is, `row`
+    the JSON of what a list says of it."""
 
     image: int
     url: str
@@ -68,6 +69,7 @@ class Job:
     maker: str
     title: str
     told: str
+    row: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,37 +260,13 @@ class Frontier:
         A product already known stands where it is listed first, by category, page and position, whichever page was read
         first; every label it is found under is kept. Returns how many products and images were new.
         """
-        depth = len(category.path)
 
         def work(db: sqlite3.Connection) -> tuple[int, int]:
             new = images = 0
             for position, listed in enumerate(products):
-                item, label = listed.item, listed.label
-                place = (not listed.usable, category.id, category.page, position)
-                known = db.execute(_KNOWN, (item.url,)).fetchone()
-                if known is not None:
-                    id, known_label, known_depth, *known_place = known
-                    if label and known_label and (label, depth) != (known_label, known_depth):
-                        rows = [(id, known_label, known_depth), (id, label, depth)]
-                        db.executemany(_ALSO_LABELLED, rows)
-                    if place >= tuple(known_place[:4]):
-                        continue
-                image = None
-                if listed.usable and item.image is not None:
-                    row = db.execute("SELECT id, reason, sha256 FROM image WHERE url = ?", (item.image,)).fetchone()
-                    image = row[0] if row else None
-                    if row and row[1] == "superseded" and row[2] is None:
-                        image = db.execute(_WANTED_AGAIN, row[:1]).fetchone()[0]
-                    if image is None:
-                        host = netloc_of(item.image)
-                        image = db.execute("INSERT INTO image (url, host) VALUES (?, ?)", (item.image, host)).lastrowid
-                        images += 1
-                outcome, detail = (None, None) if image else _no_image(listed)
-                row = (label, image, *place[1:], depth, listing_url, item.maker, item.title, outcome, detail, item.url)
-                db.execute(_PLACE_PRODUCT if known else _NEW_PRODUCT, row)
-                if known and known[-1] not in (None, image):
-                    db.execute(_SUPERSEDED, (known[-1],))
-                new += known is None
+                place = Place(category.id, len(category.path), category.page, position, listing_url)
+                new_product, new_image = put(db, listed, place)
+                new, images = new + new_product, images + new_image
             db.execute(
                 "UPDATE category SET next_page = ?, page = ?, problem = ?, path = ? WHERE id = ?",
                 (
@@ -300,6 +278,24 @@ class Frontier:
                 ),
             )
             return new, images
+
+        return await self.call(work)
+
+    async def add_rows(self, rows: Sequence[tuple[Listed, str | None]], name: str) -> tuple[int, int]:
+        """Records rows of a list, with the JSON of their other columns; returns how many products and images are new.
+
+        The first row of an address counts, wherever it stands in the list: no row comes before another.
+
+        Args:
+            name: of the list, for provenance.
+        """
+
+        def work(db: sqlite3.Connection) -> tuple[int, int]:
+            db.execute(_LIST_CATEGORY, (name,))
+            category = db.execute("SELECT id FROM category WHERE depth = -1").fetchone()[0]
+            place = Place(category, 0, 1, 0, name)
+            added = [put(db, listed, place, row) for listed, row in rows]
+            return sum(new for new, _ in added), sum(image for _, image in added)
 
         return await self.call(work)
 
@@ -330,6 +326,7 @@ class Frontier:
         if cut := await self.meta("first_cut"):
             url, most = json.loads(cut)
             found[url] = f"{most:,} categories are known: this one and further ones left out ([follow] max_categories)"
+        found.update(json.loads(await self.meta("list_problems") or "{}"))
         return found
 
     async def hosts(self) -> list[str]:
@@ -510,49 +507,24 @@ class Frontier:
 
 
 _SCHEMA = (resources.files("crawler") / "ledger.sql").read_text(encoding="utf-8").strip().removesuffix(";")
+_LIST_CATEGORY = """
+INSERT INTO category (url, depth, path, label, explored)
+SELECT ?, -1, '[]', '', 1 WHERE NOT EXISTS (SELECT 1 FROM category WHERE depth = -1)
+"""
 _NEW_CATEGORY = "INSERT OR IGNORE INTO category (url, depth, path, label, next_page) VALUES (?, ?, ?, ?, ?)"
-# what a sample tells of itself; where it is not what the crawl knows in the end, the shard is written anew
-TOLD = "product.id || ' ' || product.category || ' ' || product.page || ' ' || product.position || ' ' || product.label"
-_KNOWN = "SELECT id, label, depth, image IS NULL, category, page, position, image FROM product WHERE url = ?"
-_NEW_PRODUCT = """
-INSERT INTO product (label, image, category, page, position, depth, listing_url, maker, title, outcome, detail, url)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_PLACE_PRODUCT = """
-UPDATE product SET (label, image, category, page, position, depth, listing_url, maker, title, outcome, detail)
-    = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE url = ?
-"""
-# an image that no product has any more is not fetched; one that is wanted again gets a number that no lane has passed
-_SUPERSEDED = """
-UPDATE image SET done = 1, reason = 'superseded'
-WHERE id = ? AND done = 0 AND NOT EXISTS (SELECT 1 FROM product WHERE product.image = image.id)
-"""
-_WANTED_AGAIN = """
-UPDATE image SET done = 0, reason = NULL, id = (SELECT max(id) + 1 FROM image) WHERE id = ? RETURNING id
-"""
-_ALSO_LABELLED = """
-INSERT INTO product_label VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET depth = max(depth, excluded.depth)
-"""
 # the product listed first, so that a sample's provenance does not depend on which worker was first
 _LEASE = f"""
 SELECT image.id, image.url, product.url, product.label, product.category, product.listing_url, product.maker,
-       product.title, {TOLD}
+       product.title, {TOLD}, product.row
 FROM image JOIN product ON product.id = (
     SELECT id FROM product WHERE product.image = image.id ORDER BY category, page, position LIMIT 1)
 WHERE image.done = 0 AND image.host = ? AND image.id > ? ORDER BY image.id LIMIT ?
 """  # noqa: S608  (a constant)
 _COUNTED = ("explored", "products", "images", "images_done", "samples")
 _COUNTS = """
-SELECT (SELECT count(*) FROM category WHERE explored), (SELECT count(*) FROM product), (SELECT count(*) FROM image),
-       (SELECT count(*) FROM image WHERE done = 1), (SELECT count(*) FROM sample)
+SELECT (SELECT count(*) FROM category WHERE explored AND depth >= 0), (SELECT count(*) FROM product),
+       (SELECT count(*) FROM image), (SELECT count(*) FROM image WHERE done = 1), (SELECT count(*) FROM sample)
 """
-
-
-def _no_image(listed: Listed) -> tuple[str, str | None]:
-    """Outcome and detail of a product of which no image is taken."""
-    if listed.dropped is not None:
-        return "rule", listed.dropped
-    return ("no-image", None) if listed.label else ("no-label", "no label rule fits")
 
 
 def _resolve(future: asyncio.Future[Any], value: Any, error: Exception | None) -> None:

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS product (
     listing_url TEXT NOT NULL,
     maker TEXT NOT NULL,
     title TEXT NOT NULL,
+    row TEXT,                                -- JSON: of a list, its other columns
     outcome TEXT,                            -- 'kept' or why not; NULL: not settled
     detail TEXT
 );

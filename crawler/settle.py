@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from crawler.frontier import TOLD
+from crawler.places import TOLD
 from crawler.report import DROPS_NAME
 from crawler.site import Site
 from shards import duplicates
@@ -36,7 +36,7 @@ CREATE TEMP TABLE firsts AS
 SELECT id, key FROM (
     SELECT product.id AS id, sample.key AS key, row_number() OVER (
         PARTITION BY sample.key
-        ORDER BY product.image <> sample.image, product.category, product.page, product.position) AS nth
+        ORDER BY product.image <> sample.image, product.category, product.page, product.position, product.url) AS nth
     FROM sample JOIN same ON same.key = sample.key JOIN image ON image.sha256 = same.sha256
     JOIN product ON product.image = image.id)
 WHERE nth = 1
@@ -63,7 +63,7 @@ WHERE same.key IS NULL OR same.torn OR same.products >= :placeholder_at
 """
 _TOLD_OTHERWISE = f"""
 SELECT sample.shard, sample.key, {TOLD}, product.label, category.path, product.listing_url, product.url, product.maker,
-       product.title, image.url
+       product.title, image.url, product.row
 FROM sample JOIN firsts ON firsts.key = sample.key JOIN product ON product.id = firsts.id
 JOIN image ON image.id = product.image JOIN category ON category.id = product.category
 WHERE sample.told <> {TOLD}
@@ -145,7 +145,7 @@ def _told_otherwise(
     numbers = {name: number for number, name in enumerate(labels)}
     amended: dict[int, dict[str, Edit]] = {}
     told: list[tuple[str, str]] = []
-    for shard, key, now, label, path, listing_url, url, maker, title, image_url in db.execute(_TOLD_OTHERWISE):
+    for shard, key, now, label, path, listing_url, url, maker, title, image_url, row in db.execute(_TOLD_OTHERWISE):
         now_known = {
             "label": label,
             "label_path": json.loads(path),
@@ -154,6 +154,7 @@ def _told_otherwise(
             "maker": maker,
             "title": title,
             "image_url": image_url,
+            **({"row": json.loads(row)} if row else {}),
         }
         amended.setdefault(shard, {})[key] = Edit(numbers[label], partial(_with, now_known))
         told.append((now, key))

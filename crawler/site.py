@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from crawler.labels import Decision, LabelRule, Labels
 from crawler.limits import Limits
 from crawler.selectors import NodeSelector, Pattern, Selector, compile_pattern, compile_selector
+from crawler.url_list import UrlList
 from crawler.urls import absolute, ascii_host, host_of, netloc_of
 from shards.errors import ConfigError
 from shards.toml_file import StrictModel, merge, read_toml, validate
@@ -32,6 +33,7 @@ __all__ = [
     "SiteName",
     "compile_pattern",
     "compile_selector",
+    "list_site",
     "load_site",
 ]
 
@@ -41,7 +43,7 @@ class SiteName(StrictModel):
 
     name: str = Field(min_length=1)
     version: str = "1"
-    start: tuple[str, ...] = Field(min_length=1)
+    start: tuple[str, ...] = Field(default=(), description="addresses of pages; a [list] has none")
     hosts: tuple[str, ...] = Field(
         default=(), description="hosts that may be called, * for any part; by default those of start"
     )
@@ -142,15 +144,36 @@ class Drop(StrictModel):
         return None
 
 
+# what stands in the place of a table that a list does not need
+_NO_FOLLOW = Follow(links="a")
+_NO_LISTING = Listing(item="a", link="a", image=("img",))
+
+
 class Site(StrictModel):
     """A site file, resolved."""
 
     site: SiteName
-    follow: Follow
-    labels: Labels
-    listing: Listing
+    follow: Follow = _NO_FOLLOW
+    labels: Labels = Labels(by="category")
+    listing: Listing = _NO_LISTING
+    url_list: UrlList | None = Field(default=None, alias="list")
     drop: Drop = Drop()
     limits: Limits = Limits()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pages_or_a_list(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        if data.get("list") is None:
+            missing = [f"[{name}]" for name in ("follow", "labels", "listing") if name not in data]
+            named = isinstance(data.get("site"), Mapping) and data["site"].get("start")
+            missing += [] if named else ["[site] start"]
+            if missing:
+                raise ValueError(f"{', '.join(missing)} missing; a [list] of addresses alone needs none of them")
+        elif "follow" in data or "listing" in data:
+            raise ValueError("[list]: has no pages, so leave out [follow] and [listing]")
+        return data
 
     @model_validator(mode="after")
     def _labels_are_known_before_the_pages(self) -> Site:
@@ -163,11 +186,19 @@ class Site(StrictModel):
     @property
     def digest(self) -> str:
         """16 hex digits over everything but [limits]: going on more slowly is the same crawl."""
-        content = self.model_dump(mode="json", exclude={"limits"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def identity(self) -> dict[str, Any]:
+        """What makes a crawl this one and no other, by table: not its [limits], nor where its list lies."""
+        tables = self.model_dump(mode="json", exclude={"limits": True, "url_list": {"path"}})
+        if self.url_list is None:
+            del tables["url_list"]  # as before there were lists
+        return tables
 
     def allows(self, host: str) -> bool:
         """Whether a host belongs to the crawl."""
+        if self.url_list is not None and not self.hosts:
+            return True  # a list names each address itself; private ones the guard refuses all the same
         return any(fnmatch.fnmatchcase(host, pattern) for pattern in self.hosts)
 
     @cached_property
@@ -223,7 +254,27 @@ def load_site(source: Path | str, **overrides: Mapping[str, Any]) -> Site:
     """
     where = str(source)
     data = merge(_resolved(source, ()), overrides)
+    table = data.get("list")
+    if isinstance(table, dict) and isinstance(table.get("path"), str):
+        data["list"] = {**table, "path": str(_path_of(source).parent / table["path"])}
     return validate(Site, data, where)
+
+
+def list_site(path: Path, *, url: str | None = None, label: str | None = None, **overrides: Mapping[str, Any]) -> Site:
+    """The site of a list of image addresses that has no site file.
+
+    Args:
+        path: of a CSV, TSV, JSON-lines, Parquet or text file.
+        url, label: names of the columns; see `UrlList`.
+        overrides: further tables, such as `limits={"per_host": 2}`.
+
+    Raises:
+        ConfigError: a table is wrong.
+    """
+    columns = {name: value for name, value in (("url", url), ("label", label)) if value is not None}
+    # not the file's name: the list that goes on may be another file
+    data = merge({"site": {"name": "list"}, "list": {"path": str(path), **columns}}, overrides)
+    return validate(Site, data, str(path))
 
 
 def _resolved(source: Path | str, seen: tuple[str, ...]) -> dict[str, Any]:
