@@ -21,7 +21,7 @@ from crawler.frontier import Category, Frontier, Job, Result
 from crawler.limits import Limits
 from crawler.listing import judged
 from crawler.report import CrawlStats
-from crawler.robots import refuses_images
+from crawler.robots import page_refuses_images, refuses_images
 from crawler.site import Site
 from crawler.thumbnails import Thumbnail
 from crawler.urls import netloc_of
@@ -115,6 +115,9 @@ class Collection:
             elif listing.next:
                 following = extract.next_page(tree, listing.next)
         products = judged(self._site, items, category.path, category.url)
+        tags = reply.headers.getall("X-Robots-Tag", ())
+        if word := page_refuses_images(tree.root, tags, self._site.site.agent):
+            products = [replace(listed, dropped=listed.dropped or f"the page {url} says {word}") for listed in products]
         added, images = await self._frontier.add_page(
             category, products, listing_url=url, next_page=following, problem=problem
         )
@@ -140,8 +143,8 @@ class Collection:
         while (job := await lane.next()) is not None:
             try:
                 reply = await self._fetcher.image(job.url)
-                tag = ", ".join(reply.headers.getall("X-Robots-Tag", ()))
-                if tag and (word := refuses_images(tag, self._site.site.agent)):
+                tags = reply.headers.getall("X-Robots-Tag", ())
+                if tags and (word := refuses_images(tags, self._site.site.agent)):
                     raise Refused("x-robots-tag", word)
             except Refused as refused:
                 self._post(Result(job, refused, {}, 0))

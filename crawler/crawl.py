@@ -171,12 +171,14 @@ class _Crawl:
     async def _stages(self) -> None:
         fetcher = Fetcher(
             self._limits,
-            Guard(self._site.site.allow_private),
+            Guard(self._site.site.allow_private, self._site.ports),
             agent=self._site.site.agent,
             user_agent=self._site.site.user_agent,
             allowed=self._site.allows,
             parked=await self._frontier.parked(),
             on_park=lambda host, seconds: self._frontier.park(host, time() + seconds),
+            robots=await self._frontier.robots(),
+            on_robots=lambda origin, text, seconds: self._frontier.keep_robots(origin, text, time() + seconds),
             traffic=self._traffic,
         )
         self._watch.fetcher = fetcher

@@ -6,28 +6,33 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from time import monotonic
 from types import TracebackType
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 from yarl import URL
 
+from crawler.body import read_body
+from crawler.buckets import ByteBucket
 from crawler.crawl_errors import Refused
 from crawler.guard import Guard, GuardedResolver
-from crawler.limits import HostBudget, Limits
-from crawler.robots import MAX_BYTES, Robots
+from crawler.host_budget import HostBudget
+from crawler.limits import Limits
+from crawler.retry_after import retry_after_s
+from crawler.robots import MAX_BYTES, KeptRobots, Robots
+from crawler.slots import Slots
 from crawler.traffic import Traffic
 from crawler.urls import absolute, host_of, netloc_of
 
-__all__ = ["Fetcher", "Reply", "retry_after_s"]
+__all__ = ["Fetcher", "Reply"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _OVERLOAD = frozenset({429, 503})
+_HOST_IN_DOUBT = frozenset({429, 502, 503, 504})  # what the breaker counts; a 500 is a page's own trouble
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PAGE_HEADERS = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.5", "Accept-Encoding": "gzip, deflate"}
 _CONDITIONS = frozenset({"If-None-Match", "If-Modified-Since"})
@@ -55,6 +60,9 @@ class Fetcher:
         allowed: whether a host belongs to the crawl; asked on every hop.
         parked: seconds from now until which hosts (host[:port]) are still parked from an earlier run.
         on_park: told (host[:port], seconds) when a host asks to be left alone.
+        robots: by origin, what an earlier run learned less than a day ago.
+        on_robots: told (origin, robots.txt or None, seconds it counts) when one is learned.
+        resolver: instead of the system's.
         traffic: counted into, instead of one of its own.
     """
 
@@ -68,16 +76,25 @@ class Fetcher:
         allowed: Callable[[str], bool],
         parked: Mapping[str, float] | None = None,
         on_park: Callable[[str, float], None] | None = None,
+        robots: Mapping[str, KeptRobots] | None = None,
+        on_robots: Callable[[str, str | None, float], None] | None = None,
+        resolver: AbstractResolver | None = None,
         traffic: Traffic | None = None,
     ) -> None:
         self.traffic = traffic or Traffic()
-        self.robots = Robots(self._get_robots, agent)
+        self.robots = Robots(
+            self._get_robots, agent, limits, kept=robots, on_learned=on_robots, on_waiting=self._robots_waiting
+        )
         self._limits, self._guard, self._allowed = limits, guard, allowed
         self._user_agent = user_agent
         self._on_park = on_park or (lambda host, seconds: None)
-        now = monotonic()
-        self._budgets = {host: HostBudget(limits, now + seconds) for host, seconds in (parked or {}).items()}
-        self._connections = asyncio.Semaphore(limits.concurrency)
+        self._resolver = resolver
+        self._budgets: dict[str, HostBudget] = {}
+        self._park_from_before(parked or {})
+        self._slots = Slots(limits.concurrency)
+        self._bytes = ByteBucket(limits.bytes_per_s)
+        self._metered = bool(limits.bytes_per_s or limits.bytes_per_s_per_host)
+        self._head_s = min(limits.connect_s + limits.read_s, limits.total_s)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Fetcher:
@@ -85,10 +102,14 @@ class Fetcher:
             # No limit here: the host's token and the semaphore come before a connection, so nobody waits in the pool
             # on the clock of a timeout (aiohttp #10313).
             connector=aiohttp.TCPConnector(
-                limit=0, ttl_dns_cache=300, resolver=GuardedResolver(self._guard), ssl=ssl.create_default_context()
+                limit=0,
+                ttl_dns_cache=300,
+                resolver=GuardedResolver(self._guard, self._resolver),
+                ssl=ssl.create_default_context(),
             ),
+            # the whole of a request has a timer of ours, which knows what we waited for ourselves
             timeout=aiohttp.ClientTimeout(
-                total=self._limits.total_s, sock_connect=self._limits.connect_s, sock_read=self._limits.read_s
+                total=None, sock_connect=self._limits.connect_s, sock_read=self._limits.read_s
             ),
             headers={"User-Agent": self._user_agent},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -128,17 +149,35 @@ class Fetcher:
         return await self._again(url, headers, self._limits.image_bytes)
 
     async def _get_robots(self, url: str) -> bytes:
-        reply = await self._again(url, _PAGE_HEADERS, MAX_BYTES, robots=True)
+        reply = await self._follow(url, _PAGE_HEADERS, MAX_BYTES, robots=True)
         return reply.body
 
-    async def _again(self, url: str, headers: Mapping[str, str], cap: int, *, robots: bool = False) -> Reply:
+    def _robots_waiting(self, origin: str, refused: Refused, seconds: float) -> None:
+        netloc = netloc_of(f"{origin}/")
+        self.budget(netloc).park(monotonic() + seconds)
+        self.traffic.refused("robots", f"{origin}/robots.txt", Refused("robots-waiting", str(refused)))
+
+    def _park_from_before(self, parked: Mapping[str, float]) -> None:
+        for netloc, seconds in parked.items():
+            self.budget(netloc).park(monotonic() + seconds)
+            if seconds > self._limits.longest_park_s:
+                self.budget(netloc).give_up("host-parked", f"asked an earlier run to come back in {seconds:.0f} s")
+
+    async def _again(self, url: str, headers: Mapping[str, str], cap: int) -> Reply:
+        budget = self.budget(netloc_of(url))
+        budget.retries.earn()
         attempt = 0
         while True:
             try:
-                return await self._follow(url, headers, cap, robots=robots)
+                return await self._follow(url, headers, cap, robots=False)
             except Refused as refused:
                 if not refused.again or attempt >= self._limits.retries:
                     raise
+                # what waits for a park or for the breaker costs the host no request more than it allows
+                waits = budget.breaker.is_open or budget.parked_until > monotonic()
+                if not waits and not budget.retries.spend():
+                    detail = f"{refused.detail}; not tried again: the host's retry budget is spent".lstrip("; ")
+                    raise Refused(refused.reason, detail, failed=refused.failed) from None
                 # full jitter on the upper half, so that a host's many workers do not come back together
                 wait = self._limits.backoff_s * 2**attempt * random.uniform(0.5, 1.0)
                 self.traffic.retry(netloc_of(url), url, refused, wait)
@@ -175,64 +214,115 @@ class Fetcher:
     ) -> Reply | str:
         """One request. Returns the reply, or where it is redirected to."""
         assert self._session
-        started = await budget.acquire()
-        overloaded = False
+        token = await budget.acquire()
+        quick, begun = budget.quick, False
+        end = _End()
         try:
-            async with self._connections:
-                began, status, size = self.traffic.begin(netloc), 0, 0
-                try:
+            if not self._slots.take(quick):
+                await self._slots.wait(netloc, quick)
+                budget.begun(token)
+            begun = True
+            began, size = self.traffic.begin(netloc), 0
+            try:
+                async with (
+                    asyncio.timeout(self._head_s) as deadline,
                     # encoded=True: yarl must not tidy what the shop wrote
-                    async with self._session.get(
-                        URL(url, encoded=True), headers=headers, allow_redirects=False
-                    ) as response:
-                        status = response.status
-                        if status == 200:
-                            body = await _read(response, cap, cut=cut)
-                            size = len(body)
-                            return Reply(url, _readable(response.headers), body)
-                        if status == 304 and _CONDITIONS & headers.keys():
-                            return Reply(url, _readable(response.headers), b"", unchanged=True)
-                        if status in _REDIRECTS:
-                            return response.headers.get("Location", "")
-                        overloaded = status in _OVERLOAD
-                        raise self._refusal(status, response.headers, budget, netloc)
-                finally:
-                    self.traffic.end(netloc, began, url, status, size)
-        except TimeoutError as error:
-            overloaded = True
-            raise Refused("timeout", str(error)[:200] or type(error).__name__, again=True, failed=True) from None
-        except aiohttp.ClientConnectorDNSError as error:
-            raise Refused("dns", str(error)[:200], again=True, failed=True) from None
-        except (aiohttp.InvalidURL, aiohttp.InvalidUrlClientError) as error:
-            raise Refused("address", str(error)[:200]) from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Refused("connection", f"{type(error).__name__}: {error}"[:200], again=True, failed=True) from None
+                    self._session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as response,
+                ):
+                    end.status = status = response.status
+                    deadline.reschedule(began + self._limits.total_s)
+                    if status == 200:
+                        buckets = (self._bytes, budget.bytes) if self._metered else ()
+                        body = await read_body(response, cap, self._limits, cut=cut, buckets=buckets, deadline=deadline)
+                        size = len(body)
+                        return Reply(url, _readable(response.headers), body)
+                    if status == 304 and _CONDITIONS & headers.keys():
+                        return Reply(url, _readable(response.headers), b"", unchanged=True)
+                    if status in _REDIRECTS:
+                        return response.headers.get("Location", "")
+                    raise self._refusal(status, response.headers, budget, netloc, url)
+            finally:
+                self.traffic.end(netloc, began, url, end.status, size)
+        except Refused as refused:
+            end.refused(refused)
+            raise
+        except Exception as error:
+            problem = _problem(error, self._limits.total_s if end.status else self._head_s)
+            end.refused(problem)
+            if isinstance(error, aiohttp.ClientConnectorCertificateError):
+                budget.give_up("tls", problem.detail)  # the next connection would be shown the same certificate
+            raise problem from None
+        except asyncio.CancelledError:
+            end.cancelled = True
+            raise
         finally:
-            budget.release(started, overloaded=overloaded)
+            if begun:
+                self._slots.release(quick)
+            opened = budget.release(
+                token, overloaded=end.overloaded, failed=end.failed, answered=begun and not end.cancelled
+            )
+            if opened:
+                self.traffic.refused("breaker", url, Refused("breaker-open", f"{netloc}: at last {end.failed}"))
 
-    def _refusal(self, status: int, headers: Mapping[str, str], budget: HostBudget, netloc: str) -> Refused:
+    def _refusal(self, status: int, headers: Mapping[str, str], budget: HostBudget, netloc: str, url: str) -> Refused:
         wait = retry_after_s(headers.get("Retry-After", ""), datetime.now(UTC)) if status in _AGAIN else None
         if wait is None:
             return Refused(f"http-{status}", again=status in _AGAIN, failed=status >= 500 or status == 429)
-        if wait > self._limits.longest_park_s:
-            return Refused(f"http-{status}", f"Retry-After {wait:.0f} s is longer than we wait", failed=True)
         self.traffic.park(netloc, wait)
         budget.park(monotonic() + wait)
         self._on_park(netloc, wait)
-        return Refused(f"http-{status}", f"asked to come back after {wait:.0f} s", again=True, failed=True)
+        if wait > self._limits.longest_park_s:
+            detail = f"Retry-After {wait:.0f} s is longer than we wait"
+            budget.give_up("host-parked", detail)
+            return Refused(f"http-{status}", detail, failed=True)
+        detail = f"asked to come back after {wait:.0f} s"
+        self.traffic.refused("host", url, Refused("host-parked", f"{netloc} {detail}"))
+        return Refused(f"http-{status}", detail, again=True, failed=True)
 
 
-def retry_after_s(header: str, now: datetime) -> float | None:
-    """Seconds from `now` that a Retry-After header asks for, in either form of RFC 9110; None if it says neither."""
-    header = header.strip()
-    if header.isascii() and header.isdigit():
-        return float(header) if len(header) < 10 else None
-    with suppress(ValueError, TypeError, IndexError, OverflowError):
-        moment = parsedate_to_datetime(header)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(0.0, (moment - now).total_seconds())
-    return None
+@dataclass(slots=True)
+class _End:
+    """How a request ended, as its host's budget wants to know it."""
+
+    status: int = 0
+    overloaded: bool = False
+    failed: str = ""  # what puts the host itself in doubt
+    cancelled: bool = False
+
+    def refused(self, refused: Refused) -> None:
+        self.overloaded = self.status in _OVERLOAD or refused.reason in ("timeout", "too-slow")
+        if self.status in _HOST_IN_DOUBT or refused.reason in _DOUBTFUL:
+            self.failed = str(refused)
+
+
+_DOUBTFUL = frozenset({"timeout", "too-slow", "dns", "connection", "tls", "protocol"})
+
+
+def _problem(error: Exception, seconds: float) -> Refused:
+    """What one request's exception means; `seconds` it was given."""
+    text = f"{type(error).__name__}: {error}"[:200]
+    if isinstance(error, TimeoutError):
+        return Refused("timeout", str(error)[:200] or f"not done in {seconds:g} s", again=True, failed=True)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Refused("tls", f"{error.host}: {_certificate_problem(error)}", failed=True)
+    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+        return Refused("tls", text, again=True, failed=True)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Refused("dns", str(error)[:200], again=True, failed=True)
+    if isinstance(error, (aiohttp.InvalidURL, aiohttp.InvalidUrlClientError, UnicodeError)):
+        return Refused("address", str(error)[:200])
+    if isinstance(error, aiohttp.ClientPayloadError) and "decode content-encoding" in f"{error} {error.__cause__}":
+        return Refused("encoding", f"{error.__cause__ or error}"[:200])
+    if isinstance(error, aiohttp.ClientResponseError):  # what the parser would not take
+        return Refused("protocol", error.message[:200], failed=True)
+    if isinstance(error, (aiohttp.ClientError, OSError, ValueError)):
+        return Refused("connection", text, again=True, failed=True)
+    raise error
+
+
+def _certificate_problem(error: aiohttp.ClientConnectorCertificateError) -> str:
+    cause = error.certificate_error
+    return str(getattr(cause, "verify_message", "") or cause)[:200]
 
 
 def _readable(headers: Mapping[str, str]) -> CIMultiDict[str]:
@@ -241,25 +331,3 @@ def _readable(headers: Mapping[str, str]) -> CIMultiDict[str]:
     return CIMultiDict(
         (name, value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")) for name, value in pairs
     )
-
-
-async def _read(response: aiohttp.ClientResponse, cap: int, *, cut: bool) -> bytes:
-    """The body, at most `cap` bytes after decompression; `cut` keeps the first `cap` instead of refusing.
-
-    Raises:
-        Refused: "too-large".
-    """
-    length = response.content_length
-    if length is not None and length <= cap and "Content-Encoding" not in response.headers:
-        return await response.read()  # the common case: the parser itself takes no more than Content-Length
-    if length is not None and length > cap and not cut:
-        raise Refused("too-large", f"Content-Length {length}, at most {cap} bytes are taken")
-    pieces, size = [], 0
-    async for piece in response.content.iter_any():
-        pieces.append(piece)
-        size += len(piece)
-        if size > cap:
-            if cut:
-                return b"".join(pieces)[:cap]
-            raise Refused("too-large", f"more than {cap} bytes")
-    return b"".join(pieces)

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from crawler.crawl_errors import CrawlBusy, LedgerFailed, NotACrawl, Refused
 from crawler.listing import Listed
 from crawler.places import TOLD, Place, put
+from crawler.robots import KeptRobots
 from crawler.thumbnails import Thumbnail
 from shards.sample import Sample
 from shards.writer import MAX_SAMPLES, ShardWriter
@@ -358,6 +359,19 @@ class Frontier:
     def park(self, host: str, until: float) -> None:
         """Remembers over a restart that a host wants to be left alone until a time (epoch seconds)."""
         self._queue.put((lambda: self._db.execute("INSERT OR REPLACE INTO host VALUES (?, ?)", (host, until)), None))
+
+    def keep_robots(self, origin: str, text: str | None, until: float) -> None:
+        """Remembers over a restart an origin's robots.txt (None: it has none) until a time (epoch seconds)."""
+        row = (origin, text, until)
+        self._queue.put((lambda: self._db.execute("INSERT OR REPLACE INTO robots VALUES (?, ?, ?)", row), None))
+
+    async def robots(self) -> dict[str, KeptRobots]:
+        """What is remembered of robots.txt and not too old, by origin."""
+        now = time()
+        rows = await self.call(
+            lambda db: db.execute("SELECT origin, text, until FROM robots WHERE until > ?", (now,)).fetchall()
+        )
+        return {origin: KeptRobots(text, until - now) for origin, text, until in rows}
 
     async def parked(self) -> dict[str, float]:
         """Seconds from now for which hosts are still parked."""

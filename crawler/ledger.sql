@@ -55,4 +55,9 @@ CREATE TABLE IF NOT EXISTS sample (
     dhash BLOB NOT NULL,
     told TEXT NOT NULL                       -- which product, place and label the shard says it is
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS robots (
+    origin TEXT PRIMARY KEY,
+    text TEXT,                               -- NULL: it has none
+    until REAL NOT NULL                      -- epoch seconds; a day from when it was fetched
+);
 CREATE TABLE IF NOT EXISTS host (host TEXT PRIMARY KEY, parked_until REAL NOT NULL) WITHOUT ROWID;

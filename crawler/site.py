@@ -11,6 +11,7 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -206,6 +207,11 @@ class Site(StrictModel):
         """Patterns of the hosts that may be called, as they stand in addresses."""
         starts = (absolute("http://none/", start) for start in self.site.start)
         return self.site.hosts or tuple(dict.fromkeys(host_of(netloc_of(url)) for url in starts if url))
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """Ports that start pages name: besides those of the web, the only ones below 1024 that may be called."""
+        return frozenset(port for start in self.site.start if (port := urlsplit(start).port))
 
     def decide(self, path: Sequence[str], url: str, title: str = "") -> Decision:
         """What the label rules say of a category, or of a product in it; see `Labels.decide`."""

@@ -11,11 +11,14 @@ import pytest
 from aiohttp import web
 
 from crawler.crawl_errors import Refused
-from crawler.fetch import Fetcher, retry_after_s
+from crawler.fetch import Fetcher
 from crawler.guard import Guard
 from crawler.limits import Limits
+from crawler.retry_after import retry_after_s
 
-LIMITS = Limits(rate_per_host=0, retries=2, backoff_s=0.01, total_s=5, connect_s=1, read_s=0.5, page_bytes=100_000)
+LIMITS = Limits(
+    rate_per_host=0, robots_retries=0, retries=2, backoff_s=0.01, total_s=5, connect_s=1, read_s=0.5, page_bytes=100_000
+)
 
 
 def fetcher(limits: Limits = LIMITS, **options) -> Fetcher:
@@ -128,7 +131,7 @@ async def test_bounds_in_bytes(start_web):
     async def chunked(request):
         response = web.StreamResponse()
         await response.prepare(request)
-        while not request.transport.is_closing():
+        while request.transport and not request.transport.is_closing():
             await response.write(bytes(10_000))
         return response
 
@@ -154,7 +157,7 @@ async def test_bounds_in_time(start_web):
     async def drip(request):
         response = web.StreamResponse(headers={"Content-Length": "1000"})
         await response.prepare(request)
-        while not request.transport.is_closing():
+        while request.transport and not request.transport.is_closing():
             await response.write(b".")
             await asyncio.sleep(0.1)
         return response
@@ -164,10 +167,14 @@ async def test_bounds_in_time(start_web):
 
     url = await start_web({"/drip": drip, "/silent": silent})
     async with fetcher(LIMITS.model_copy(update={"total_s": 0.8, "retries": 0})) as one:
-        for path in ("drip", "silent"):
+        for path, reason in (("drip", "too-slow"), ("silent", "timeout")):
             with pytest.raises(Refused) as refused:
                 await one.image(url + path)
-            assert (refused.value.reason, refused.value.failed) == ("timeout", True)
+            assert (refused.value.reason, refused.value.failed) == (reason, True)
+    patient = LIMITS.model_copy(update={"total_s": 0.8, "retries": 0, "min_bytes_per_s": 0.0})
+    async with fetcher(patient) as one:
+        with pytest.raises(Refused, match="timeout: not done in"):
+            await one.image(url + "drip")
 
 
 async def test_redirects(start_web):
@@ -206,5 +213,5 @@ async def test_nobody_there(unused_tcp_port):
 async def test_a_flood_of_headers(start_web):
     url = await start_web({"/flood": (200, {"X-Flood": "a" * 100_000}, b"x")})
     async with fetcher(LIMITS.model_copy(update={"retries": 0})) as one:
-        with pytest.raises(Refused, match="connection"):
+        with pytest.raises(Refused, match="protocol"):
             await one.image(url + "flood")

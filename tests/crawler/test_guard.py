@@ -13,7 +13,7 @@ from crawler.fetch import Fetcher
 from crawler.guard import Guard, GuardedResolver, is_public
 from crawler.limits import Limits
 
-LIMITS = Limits(rate_per_host=0, retries=0, total_s=5, connect_s=1, read_s=1)
+LIMITS = Limits(rate_per_host=0, robots_retries=0, retries=0, total_s=5, connect_s=1, read_s=1)
 
 PRIVATE = [
     "127.0.0.1", "127.1.2.3", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
-from crawler.limits import HostBudget, Limits
+from crawler.host_budget import HostBudget
+from crawler.limits import Limits
 
 
 async def test_no_more_in_flight_than_the_window():

@@ -13,7 +13,7 @@ from crawler.guard import Guard
 from crawler.limits import Limits
 from crawler.robots import MAX_BYTES, refuses_images
 
-LIMITS = Limits(rate_per_host=0, retries=0, backoff_s=0.01, total_s=5)
+LIMITS = Limits(rate_per_host=0, robots_retries=0, retries=0, backoff_s=0.01, total_s=5)
 
 
 def fetcher() -> Fetcher:
@@ -94,4 +94,4 @@ async def test_crawl_delay_slows_the_host(start_web):
     ],
 )  # fmt: skip
 def test_x_robots_tag(header, word):
-    assert refuses_images(header, "bassline") == word
+    assert refuses_images([header], "bassline") == word

@@ -21,7 +21,7 @@ async def test_a_shop_that_was_down_is_crawled_by_the_next_run(tmp_path: Path) -
     url = f"http://127.0.0.1:{port}/"
     site = load_site("embedded", site={"start": [url]})
     with pytest.raises(NothingFound, match=rf"no start page could be read: {url}: robots.*run it again"):
-        await crawl(site, tmp_path / "set", limits=Limits(retries=0))
+        await crawl(site, tmp_path / "set", limits=Limits(retries=0, robots_retries=0))
     async with serve(open_shop(products=12, cache=tmp_path / "cache"), port=port):
         report = await crawl(site, tmp_path / "set")
     assert report.finished
