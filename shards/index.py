@@ -11,7 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,11 @@ __all__ = [
     "TarSample",
     "Walked",
     "dali_index",
+    "label_told",
     "load_index",
     "map_file",
+    "read_index",
+    "rest_crc",
     "tar_samples",
     "walk_tars",
     "write_dali_index",
@@ -58,7 +61,9 @@ ROW = np.dtype(
         ("width", "<u4"),  # 0: the header does not say
         ("height", "<u4"),
         ("ext", "u1"),  # into EXTENSIONS
-        ("unused", "V7"),
+        ("told", "u1"),  # 1: its JSON was read when it was indexed, and does not contradict the label
+        ("unused", "V2"),
+        ("rest", "<u4"),  # `rest_crc` of the members beside the image; 0: not known
     ],
     align=False,
 )
@@ -69,13 +74,17 @@ _IMAGES = {"jpg": 0, "jpeg": 0, "png": 1, "webp": 2}
 _NUMBER = re.compile(r"\d{1,9}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made a sample, and frozen costs twice as much
 class TarSample:
-    """The members of one sample in a tar: key, offset of the first header, and the member for each extension."""
+    """The members of one sample in a tar: key, offset of the first header, and the member for each extension.
+
+    `twice` names an extension that stands twice in the sample; the first counts.
+    """
 
     key: str
     offset: int
     members: dict[str, tar.Member]
+    twice: list[str] = field(default_factory=list)
 
     @property
     def image(self) -> tar.Member | None:
@@ -88,13 +97,16 @@ def tar_samples(members: Iterable[tar.Member]) -> Iterator[TarSample]:
     sample: TarSample | None = None
     for member in members:
         key, ext = tar.split_name(member.name)
-        if not key or key.endswith("/"):
+        if not key or key.endswith("/") or key == member.name:  # no dot: WebDataset passes it over
             continue
         if sample is None or sample.key != key:
             if sample is not None:
                 yield sample
             sample = TarSample(key, member.header, {})
-        sample.members.setdefault(ext, member)
+        if ext in sample.members:
+            sample.twice.append(ext)
+        else:
+            sample.members[ext] = member
     if sample is not None:
         yield sample
 
@@ -153,12 +165,12 @@ class Walked:
     samples: list[int]
 
 
-def walk_tars(paths: Sequence[Path], labels: int, groups: Mapping[str, int] | None = None) -> Walked:
+def walk_tars(paths: Sequence[Path], labels: Sequence[str], groups: Mapping[str, int] | None = None) -> Walked:
     """Walks every tar once, and writes its .idx on the way.
 
     Args:
         paths: of the tars, in order.
-        labels: how many labels the set has.
+        labels: names of the set's labels.
         groups: group of each key; without it the `group` of the sample's JSON; without that every sample its own.
 
     Raises:
@@ -207,11 +219,17 @@ def write_index(folder: Path, tars: Sequence[ShardInfo], walked: Walked, *, name
     write_rows(folder / name, tars, walked.rows, walked.keys, order)
 
 
+_NO_JSON = object()
 _BUILD = np.dtype([(name, "<i8" if name == "group" else ROW[name]) for name in ROW.names or () if name != "unused"])
 
 
 def _row(
-    sample: TarSample, data: memoryview, path: Path, shard: int, labels: int, groups: Mapping[str, int] | None
+    sample: TarSample,
+    data: memoryview,
+    path: Path,
+    shard: int,
+    labels: Sequence[str],
+    groups: Mapping[str, int] | None,
 ) -> tuple[int, ...]:
     image = sample.image
     if image is None:
@@ -220,17 +238,17 @@ def _row(
     if label is None:
         raise ComponentMissing(path, sample.offset, sample.key, "label (.cls)", list(sample.members))
     text = bytes(data[label.offset : label.offset + min(label.size, 64)]).decode("utf-8", "replace").strip()
-    if not _NUMBER.fullmatch(text) or int(text) >= labels:
-        raise BadLabel(path, sample.offset, sample.key, text, labels)
+    if not _NUMBER.fullmatch(text) or int(text) >= len(labels):
+        raise BadLabel(path, sample.offset, sample.key, text, len(labels))
     meta = sample.members.get("json")
     content = data[image.offset : image.offset + image.size]
     width, height = dimensions(content) or (0, 0)
     kind = sniff(bytes(content[:512]))
     named = tar.split_name(image.name)[1]
-    if groups is not None:
-        group = groups.get(sample.key, -1)
-    else:
-        group = _group(data[meta.offset : meta.offset + meta.size]) if meta else -1
+    told = _json(data[meta.offset : meta.offset + meta.size]) if meta else {}
+    group = told.get("group", -1) if groups is None and isinstance(told, dict) else (groups or {}).get(sample.key, -1)
+    if not isinstance(group, int) or not 0 <= group < 2**31:
+        group = -1
     return (
         sample.offset,
         image.offset,
@@ -244,16 +262,31 @@ def _row(
         width,
         height,
         _IMAGES[kind if kind in _IMAGES else named],
+        told is not _NO_JSON and label_told(told) in (None, int(text), labels[int(text)]),
+        rest_crc(sample, data),
     )
 
 
-def _group(content: memoryview) -> int:
+def _json(content: memoryview) -> Any:
     try:
-        meta = json.loads(bytes(content))
+        return json.loads(bytes(content))
     except ValueError:
-        return -1  # other people's JSON is theirs; `verify` names it
-    group = meta.get("group") if isinstance(meta, dict) else None
-    return group if isinstance(group, int) and 0 <= group < 2**31 else -1
+        return _NO_JSON  # other people's JSON is theirs; `verify` names it
+
+
+def label_told(told: Any) -> Any:
+    """What a sample's JSON says of its label: a name, a number, or None."""
+    return told.get("label") if isinstance(told, dict) else None
+
+
+def rest_crc(sample: TarSample, data: memoryview) -> int:
+    """CRC-32 over extension and bytes of every member that is not the sample's image, in order."""
+    image, crc = sample.image, 0
+    for ext, member in sample.members.items():
+        if member is not image:
+            crc = zlib.crc32(ext.encode("utf-8", "surrogateescape") + b"\0", crc)
+            crc = zlib.crc32(data[member.offset : member.offset + member.size], crc)
+    return crc
 
 
 def _refuse_duplicates(
@@ -316,6 +349,19 @@ def load_index(path: Path, tars: Sequence[ShardInfo]) -> Index:
     Raises:
         StaleIndex: it is absent, damaged, or was made from other tars.
     """
+    found, index = read_index(path)
+    expected = [_identity(info) for info in tars]
+    if found != expected:
+        raise StaleIndex(path, _difference(found, expected))
+    return index
+
+
+def read_index(path: Path) -> tuple[list[list[Any]], Index]:
+    """Maps samples.idx, whatever tars it was made from; returns [name, bytes, sha256] of each of them, and the columns.
+
+    Raises:
+        StaleIndex: it is absent or damaged.
+    """
     try:
         data = map_file(path)
     except FileNotFoundError:
@@ -326,16 +372,13 @@ def load_index(path: Path, tars: Sequence[ShardInfo]) -> Index:
     if zlib.crc32(data[_PREFIX.size :]) != crc:
         raise StaleIndex(path, f"the index is damaged ({len(data)} bytes, checksum does not match)")
     about = json.loads(bytes(data[_PREFIX.size : _PREFIX.size + length]))
-    expected = [_identity(info) for info in tars]
-    if about["tars"] != expected:
-        raise StaleIndex(path, _difference(about["tars"], expected))
     count, width = about["samples"], about["key_bytes"]
     at = _PREFIX.size + length
     columns = []
     for dtype in (ROW, np.dtype(f"S{width}"), np.dtype("<u4")):
         columns.append(np.frombuffer(data, dtype, count, at))
         at += -(-count * dtype.itemsize // _ALIGN) * _ALIGN
-    return Index(*columns)
+    return about["tars"], Index(*columns)
 
 
 def _difference(found: list[list[Any]], expected: list[list[Any]]) -> str:

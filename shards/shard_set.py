@@ -111,7 +111,7 @@ def finish(
     tars = sorted(folder.glob("*.tar")) if tars is None else tars
     with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL and runs beside the walk
         digests = pool.map(sha256_of, tars)
-        walked = walk_tars(tars, len(labels), groups)
+        walked = walk_tars(tars, labels, groups)
         shards = [
             ShardInfo(path.name, samples, path.stat().st_size, digest)
             for path, samples, digest in zip(tars, walked.samples, digests, strict=True)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from shards.shard_errors import TarDamaged
 
-__all__ = ["BLOCK", "Member", "end_blocks", "header", "padding", "split_name", "walk"]
+__all__ = ["BLOCK", "Gap", "Member", "end_blocks", "header", "next_header", "padding", "scan", "split_name", "walk"]
 
 BLOCK = 512
 _NAME = 100  # bytes of a ustar name
 _EMPTY = bytes(BLOCK)
+_REGULAR = ord("0")
+_NOWHERE = Path()
+_MAGIC = re.compile(rb"ustar[\0 ]")
 
 
 def _template() -> tuple[bytes, bytes, bytes, int]:
@@ -53,14 +57,29 @@ def end_blocks(size: int) -> bytes:
     return bytes(2 * BLOCK + -(size + 2 * BLOCK) % tarfile.RECORDSIZE)
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A regular file in a tar: its name, where its (first) header starts, where its bytes start, how many they are."""
+class Member(NamedTuple):
+    """A regular file in a tar: its name, where its (first) header starts, where its bytes start, how many they are.
+
+    A named tuple and not a dataclass: it is made three times a sample, in a third of the time.
+    """
 
     name: str
     header: int
     offset: int
     size: int
+
+    @property
+    def end(self) -> int:
+        """Where the member's last block ends."""
+        return self.offset + self.size + -self.size % BLOCK
+
+
+class Gap(NamedTuple):
+    """Bytes of a damaged tar that belong to no member that can be read: from `start` to `end`."""
+
+    start: int
+    end: int
+    problem: str
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -70,7 +89,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def walk(data: memoryview, path: Path, start: int = 0) -> Iterator[Member]:
-    """The regular files of a tar (ustar, pax or GNU), in order.
+    """The regular files of a tar (ustar, pax, GNU or older), in order.
 
     Args:
         data: the whole tar.
@@ -78,50 +97,145 @@ def walk(data: memoryview, path: Path, start: int = 0) -> Iterator[Member]:
         start: offset of the header to begin with.
 
     Raises:
-        TarDamaged: a header does not match its checksum, or the file ends inside a member or without its end blocks.
+        TarDamaged: a header does not match its checksum, the file ends inside a member or without its end blocks, or
+            goes on after them.
     """
     at, end = start, len(data)
     first = -1  # where a member's extension headers start
     extended: dict[str, str] = {}
     while True:
-        if at + BLOCK > end:
-            raise TarDamaged(path, min(at, end), "the tar ends here without its end blocks: it is truncated")
         block = bytes(data[at : at + BLOCK])
-        if block == _EMPTY:
+        if len(block) < BLOCK:
+            raise TarDamaged(path, min(at, end), "the tar ends here without its end blocks: it is truncated")
+        if block[0] == 0 and block == _EMPTY:
+            if first >= 0:
+                raise TarDamaged(path, first, "an extension header without its member")
+            if (further := _nonzero(data, at)) is not None:
+                raise TarDamaged(path, at, f"zeros where a header is due, but the file goes on at {further}")
             return
-        kind = block[156:157]
         size = _checked_size(block, path, at)
+        kind = block[156]
+        body = at + BLOCK
+        if not extended and first < 0 and kind == _REGULAR and not block[345]:  # nearly every header there is
+            if body + size > end:
+                raise _ends_inside(path, at, size, end - body)
+            yield Member(_text(block[:_NAME]), at, body, size)
+            at = body + size + -size % BLOCK
+            continue
         if "size" in extended and kind not in b"xgLK":
             size = int(extended["size"])
-        body = at + BLOCK
         if body + size > end:
-            raise TarDamaged(
-                path, at, f"the tar ends inside this member ({size} bytes, {max(0, end - body)} are there)"
-            )
+            raise _ends_inside(path, at, size, end - body)
         if kind in b"xL":
             first = at if first < 0 else first
             content = bytes(data[body : body + size])
-            extended |= _pax(content, path, at) if kind == b"x" else {"path": _text(content)}
-        elif kind not in b"gK":
+            extended |= _pax(content, path, at) if kind == ord("x") else {"path": _text(content)}
+        elif kind in b"K":
+            first = at if first < 0 else first  # a long link name: its member follows
+        elif kind != ord("g"):
             if kind in b"0\x007":  # "7", contiguous, is read as a regular file by everyone
                 yield Member(extended.get("path") or _name(block), at if first < 0 else first, body, size)
             first, extended = -1, {}
         at = body + size + -size % BLOCK
 
 
+def scan(
+    data: memoryview, path: Path, damaged: Callable[[Member], bool | None] | None = None
+) -> Iterator[Member | Gap]:
+    """Everything that can be read of a damaged tar, with the gaps between: `walk` that does not stop.
+
+    Where no header is due, the next one is looked for at any offset, as bytes may have been inserted or lost. A member
+    after which no header comes may have lost bytes and swallowed its neighbours' headers: then those count, not the
+    member. What it cannot know: whether a header is the tar's own, or one of a tar that is a member and lost its own.
+
+    Args:
+        data, path: as for `walk`.
+        damaged: says of a member whether its bytes are known to be wrong (True), known to be right (False), or neither.
+    """
+    at, end = 0, len(data)
+    while at < end:
+        problem = "the tar ends here"
+        member = None
+        try:
+            member = next(walk(data, path, at), None)
+        except TarDamaged as error:
+            problem = error.problem
+        else:
+            if member is None:  # the end blocks
+                return
+        if member is None:
+            found = next_header(data, at + 1)
+            yield Gap(at, end if found is None else found, problem)
+            if found is None:
+                return
+            at = found
+            continue
+        wrong = damaged(member) if damaged else None
+        if wrong or (wrong is None and not _header_at(data, member.end)):
+            found = next_header(data, member.offset, member.end)
+            if found is not None:
+                yield Gap(member.header, found, f"{member.name} is cut short: the next header comes inside it")
+                at = found
+                continue
+        yield member
+        at = member.end
+    yield Gap(end, end, "the tar ends here without its end blocks: it is truncated")
+
+
+def next_header(data: memoryview, start: int, end: int | None = None) -> int | None:
+    """The offset of the first tar header that starts in `start` to `end` (exclusive) and fits; None if there is none.
+
+    One with "ustar" is found at any offset, an older one at multiples of 512 only.
+    """
+    limit = min(len(data) - BLOCK + 1, len(data) if end is None else end)
+    found: int | None = None
+    for match in _MAGIC.finditer(data, start + 257, max(start + 257, min(len(data), limit + 262))):
+        at = match.start() - 257
+        if at < limit and _header_at(data, at):
+            found = at
+            break
+    stop = limit if found is None else found
+    for at in range(start + -start % BLOCK, stop, BLOCK):
+        if data[at] and data[at + 154] in b"\0 " and _header_at(data, at):
+            return at
+    return found
+
+
+def _header_at(data: memoryview, at: int) -> bool:
+    block = bytes(data[at : at + BLOCK])
+    if len(block) < BLOCK or block == _EMPTY:
+        return False
+    try:
+        _checked_size(block, _NOWHERE, at)
+    except TarDamaged:
+        return False
+    return True
+
+
+def _nonzero(data: memoryview, at: int) -> int | None:
+    """Offset of the first byte from `at` that is not zero."""
+    for start in range(at, len(data), 1 << 20):
+        piece = bytes(data[start : start + (1 << 20)])
+        if left := len(piece.lstrip(b"\0")):
+            return start + len(piece) - left
+    return None
+
+
+def _ends_inside(path: Path, at: int, size: int, there: int) -> TarDamaged:
+    return TarDamaged(path, at, f"the tar ends inside this member ({size} bytes, {max(0, there)} are there)")
+
+
 def _checked_size(block: bytes, path: Path, at: int) -> int:
     try:
         told = int(block[148:156].strip(b" \0") or b"0", 8)
-        size_field = block[124:136]
-        if size_field[0] & 0x80:  # base 256, for 8 GiB and more
-            size = int.from_bytes(size_field[1:], "big")
+        if block[124] & 0x80:  # base 256, for 8 GiB and more
+            size = int.from_bytes(block[125:136], "big")
         else:
-            size = int(size_field.strip(b" \0") or b"0", 8)
+            size = int(block[124:136].strip(b" \0") or b"0", 8)
     except ValueError:
         raise TarDamaged(path, at, "no tar header where one is due") from None
     # Adler-32's low half is 1 + the sum of the bytes, modulo 65521, ten times faster than sum()
-    raw_sum = told - 8 * ord(" ") + sum(block[148:156])
-    if size < 0 or zlib.adler32(block) & 0xFFFF != (1 + raw_sum) % 65521:
+    if size < 0 or zlib.adler32(block) & 0xFFFF != (told - 255 + sum(block[148:156])) % 65521:
         raise TarDamaged(path, at, "the header does not match its checksum")
     return size
 
