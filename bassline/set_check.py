@@ -1,48 +1,130 @@
-"""`bassline shards verify, index`: is a set whole, and make its manifest and indexes anew."""
+"""`bassline shards verify, index`: is a set whole, make it whole again, make its manifest and indexes anew."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from bassline import console
 from bassline.set_info import describe
-from bassline.set_options import SetPath
+from bassline.set_options import SetPath, part_folders
 from shards.errors import ConfigError
 
+if TYPE_CHECKING:
+    from shards.examine import Finding
+
 __all__ = ["index", "verify"]
+
+_SHOWN = 40  # findings on a terminal; the rest is counted, and in --json
+
+
+def _check(folder: Path, name: str, decode: bool, mend: bool, out: Path | None, apart: bool) -> dict[str, Any]:
+    """Verifies one set, and mends it if asked; returns what `verify --json` says of it."""
+    from shards.verify import verify as verify_set
+
+    told: dict[str, Any] = {"set": str(folder), "findings": [], "repaired": None, "quarantined": None}
+    with console.stage(name) as stage:
+
+        def on_progress(at: Any) -> None:
+            stage.update(at.samples, at.total or None, f"{at.findings:,} findings")
+
+        findings: list[Finding]
+        if mend:
+            from shards.repair import repair
+
+            done = repair(folder, out, decode=decode, on_progress=on_progress)
+            findings = list(done.findings)
+            left = verify_set(done.folder, decode=False) if findings else []
+            told["repaired"] = {
+                "set": str(done.folder),
+                "kept": done.kept,
+                "lost": [asdict(item) for item in done.lost],
+                "rewritten": list(done.rewritten),
+                "aside": str(done.aside) if done.aside else None,
+                "left": [asdict(finding) for finding in left],
+            }
+        else:
+            findings = verify_set(folder, decode=decode, on_progress=on_progress)
+        stage.summary = f"{len(findings):,} findings" if findings else "nothing is wrong"
+        if mend and findings:
+            stage.summary += f"; {done.kept:,} samples kept, {len(done.lost):,} lost"
+        if apart:
+            from shards.verify import quarantine
+
+            told["quarantined"] = quarantine(folder, findings)
+            stage.summary += f"; {told['quarantined']:,} samples in quarantine"
+    told["findings"] = [asdict(finding) for finding in findings]
+    return told
+
+
+def _show(told: dict[str, Any]) -> None:
+    from shards.examine import Finding
+
+    for finding in told["findings"][:_SHOWN]:
+        console.out.print(escape(str(Finding(**finding))), soft_wrap=True)
+    if len(told["findings"]) > _SHOWN:
+        console.out.print(f"... and {len(told['findings']) - _SHOWN:,} more; --json has them all")
+    done = told["repaired"]
+    if not done or not told["findings"]:
+        return
+    for item in done["lost"][:_SHOWN]:
+        place = item["file"] if item["offset"] is None else f"{item['file']}@{item['offset']}"
+        console.out.print(escape(f"lost: {item['key']} ({place}): {item['reason']}"), soft_wrap=True)
+    if len(done["lost"]) > _SHOWN:
+        console.out.print(f"... and {len(done['lost']) - _SHOWN:,} more; {done['aside']}/lost.jsonl has them all")
+    for finding in done["left"][:_SHOWN]:
+        console.out.print(escape(f"still there: {Finding(**finding)}"), soft_wrap=True)
+    console.out.print(f"repaired: {done['set']}" + (f"; the damaged tars: {done['aside']}" if done["aside"] else ""))
 
 
 @console.command
 def verify(
     shards: SetPath,
     decode: Annotated[bool, typer.Option(help="Decode every image too.")] = True,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Keep every intact sample, put damaged tars aside, make manifest and indexes right."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="With --repair: write the whole set here, and leave SET as it is.")
+    ] = None,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Leave the tars alone, and have readers pass over the bad samples.")
+    ] = False,
     json: console.JsonFlag = False,
 ) -> None:
-    """Check every byte of a shard set; says file and offset of what is wrong, and then ends with 1.
+    """Check every byte of a shard set or split; says file and offset of what is wrong, and then ends with 1.
+
+    Other people's tars are held to what they have: no manifest, index, labels or JSON is asked of them. After --repair
+    it ends with 0 if nothing is wrong any more; a second --repair does nothing.
 
     Example: bassline shards verify demo/set
     """
     if not shards.is_dir():
         raise ConfigError("SET", "", f"{shards} is no folder; give the folder of a shard set")
-    from shards.verify import verify as verify_set
-
-    with console.stage("verify") as stage:
-        findings = verify_set(
-            shards,
-            decode=decode,
-            on_progress=lambda at: stage.update(at.samples, at.total or None, f"{at.findings:,} findings"),
+    if out is not None and not repair:
+        raise ConfigError("--out", "", "is where --repair writes; give both")
+    if quarantine and repair:
+        raise ConfigError(
+            "--quarantine", "", "keeps bad samples in the set, --repair leaves them out; give one of them"
         )
-        stage.summary = f"{len(findings):,} findings" if findings else "nothing is wrong"
+    parts = part_folders(shards)
+    if out is not None and len(parts) > 1:
+        raise ConfigError("--out", "", f"{shards} is a split of {len(parts)} sets; repair them in place, or one by one")
+    told = {name: _check(folder, name or "verify", decode, repair, out, quarantine) for name, folder in parts.items()}
     if json:
-        console.emit({"findings": [asdict(finding) for finding in findings]})
+        console.emit(told.get("", {"parts": told}))
     else:
-        for finding in findings:
-            console.out.print(escape(str(finding)), soft_wrap=True)
-    if findings:
+        for one in told.values():
+            _show(one)
+    left = [one["repaired"]["left"] if repair else one["findings"] for one in told.values()]
+    if any(left):
         raise typer.Exit(1)
 
 

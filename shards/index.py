@@ -10,7 +10,7 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from shards.shard_errors import BadLabel, ComponentMissing, DuplicateKey, StaleI
 from shards.writer import ShardInfo
 
 __all__ = [
+    "IMAGE_EXTENSIONS",
     "INDEX_NAME",
     "ROW",
     "Index",
@@ -70,7 +71,7 @@ ROW = np.dtype(
 _MAGIC = b"BASSIDX1"
 _PREFIX = struct.Struct("<8sQI")
 _ALIGN = 64
-_IMAGES = {"jpg": 0, "jpeg": 0, "png": 1, "webp": 2}
+IMAGE_EXTENSIONS = {"jpg": 0, "jpeg": 0, "png": 1, "webp": 2}  # an extension, and its number in EXTENSIONS
 _NUMBER = re.compile(r"\d{1,9}")
 
 
@@ -89,7 +90,7 @@ class TarSample:
     @property
     def image(self) -> tar.Member | None:
         """The first member with an image's extension."""
-        return next((member for ext, member in self.members.items() if ext in _IMAGES), None)
+        return next((member for ext, member in self.members.items() if ext in IMAGE_EXTENSIONS), None)
 
 
 def tar_samples(members: Iterable[tar.Member]) -> Iterator[TarSample]:
@@ -261,7 +262,7 @@ def _row(
         group,
         width,
         height,
-        _IMAGES[kind if kind in _IMAGES else named],
+        IMAGE_EXTENSIONS[kind if kind in IMAGE_EXTENSIONS else named],
         told is not _NO_JSON and label_told(told) in (None, int(text), labels[int(text)]),
         rest_crc(sample, data),
     )
@@ -327,6 +328,13 @@ class Index:
     rows: NDArray[Any]
     keys: NDArray[np.bytes_]
     order: NDArray[np.uint32]
+
+    def without(self, numbers: Collection[int]) -> Index:
+        """The columns without some samples: a copy."""
+        keep = np.ones(len(self.rows), bool)
+        keep[list(numbers)] = False
+        renumbered = (np.cumsum(keep) - 1).astype("<u4")
+        return Index(self.rows[keep], self.keys[keep], renumbered[self.order[keep[self.order]]])
 
     def find(self, key: str) -> int | None:
         """The number of the sample with this key: a binary search, no table to build at open."""

@@ -11,7 +11,10 @@ ShardError
 ├── DuplicateKey       one key, two samples
 ├── ManifestMissing    no dataset.json
 ├── ManifestDamaged    a dataset.json that is not one
-└── StaleIndex         samples.idx does not belong to these tars, or is damaged
+├── StaleIndex         samples.idx does not belong to these tars, or is damaged
+├── SampleDamaged      a sample's bytes are not those that were indexed
+├── QuarantineDamaged  a quarantine.jsonl that is none
+└── RepairRefused      a repair that would leave nothing, or cannot know the labels
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ __all__ = [
     "ManifestDamaged",
     "ManifestMissing",
     "PartLost",
+    "QuarantineDamaged",
+    "RepairRefused",
+    "SampleDamaged",
     "ShardError",
     "ShardExists",
     "StaleIndex",
@@ -147,3 +153,33 @@ class StaleIndex(ShardError):
     def __init__(self, path: Path, problem: str) -> None:
         self.path, self.problem = path, problem
         super().__init__(f"{path}: {problem}; {REBUILD}")
+
+
+class SampleDamaged(ShardError):
+    """A sample's bytes are not those that were indexed."""
+
+    def __init__(self, folder: Path, where: str, problem: str) -> None:
+        self.folder, self.where, self.problem = folder, where, problem
+        super().__init__(
+            f"{folder / where}: {problem}; "
+            "`bassline shards verify --quarantine` has it passed over, --repair leaves it out"
+        )
+
+
+class QuarantineDamaged(ShardError):
+    """quarantine.jsonl cannot be read."""
+
+    def __init__(self, path: Path, line: int, problem: str) -> None:
+        self.path, self.line = path, line
+        super().__init__(
+            f'{path}:{line}: {problem}; expected {{"key": ..., "where": ..., "reason": ...}} a line; '
+            "mend the line, or remove the file and run `bassline shards verify --quarantine`"
+        )
+
+
+class RepairRefused(ShardError):
+    """A repair cannot be made; nothing was changed."""
+
+    def __init__(self, folder: Path, problem: str) -> None:
+        self.folder, self.problem = folder, problem
+        super().__init__(f"{folder}: {problem}")

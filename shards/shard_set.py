@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shards import tar
 from shards.address import is_address, local_or_address
 from shards.files import fsync_folder, sha256_of, write_atomic
-from shards.index import INDEX_NAME, Index, load_index, map_file, walk_tars, write_index
+from shards.index import INDEX_NAME, Index, load_index, map_file, tar_samples, walk_tars, write_index
+from shards.quarantine import Quarantined, read_quarantine
 from shards.sample import EXTENSIONS, Sample
-from shards.shard_errors import ManifestDamaged, ManifestMissing, ShardError, StaleIndex
+from shards.shard_errors import ManifestDamaged, ManifestMissing, ShardError, StaleIndex, TarDamaged
 from shards.writer import ShardInfo
 
 __all__ = [
@@ -252,20 +254,42 @@ def load_set_index(folder: Path, manifest: Manifest) -> Index:
 class ShardSet:
     """An opened shard set: samples by number, without a copy. Build one with `open`.
 
-    Opening reads the manifest and the index, not the tars: a million samples open in a tenth of a second. The tars are
-    mapped; what `verify` finds in their bytes is not looked for here.
+    Opening reads manifest and index, and of each tar two headers: a million samples open in a tenth of a second. What
+    holds from then on: the index is undamaged and was made from tars of the manifest's names, sizes and digests;
+    every tar has that size; its first and its last sample lie where the index says. That each byte between is still the
+    same is for `verify` to find, or for a reader that is told to look (`on_bad`).
+
+    Samples in the set's quarantine are not in an opened set: not in its length, its counts or its digest.
+
+    Args:
+        folder, manifest, index, tars: what `open` found; `tars` are the mapped files, in the manifest's order.
+        quarantined: samples that were passed over.
+        with_quarantined: whether `open` was asked to keep them.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, index: Index, tars: Sequence[memoryview]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        index: Index,
+        tars: Sequence[memoryview],
+        quarantined: tuple[Quarantined, ...] = (),
+        with_quarantined: bool = False,
+    ) -> None:
         self.folder, self.manifest, self.index, self.tars = folder, manifest, index, tars
+        self.quarantined, self._with_quarantined = quarantined, with_quarantined
 
     @classmethod
-    def open(cls, path: Path | str) -> ShardSet:
+    def open(cls, path: Path | str, *, with_quarantined: bool = False) -> ShardSet:
         """Opens the set in folder `path`, or at an address such as s3://bucket/set: its tars come as they are read.
+
+        `with_quarantined` gives the samples of its quarantine too.
 
         Raises:
             ManifestMissing, ManifestDamaged: dataset.json is not there or not usable.
-            StaleIndex: a tar is missing or has another size than the manifest says, or samples.idx is of other tars.
+            StaleIndex: a tar is missing, has another size than the manifest says or other samples than the index says,
+                or samples.idx is of other tars.
+            QuarantineDamaged: quarantine.jsonl cannot be read.
         """
         if isinstance(path, str) and is_address(path):
             from shards.remote import view  # it opens sets itself
@@ -277,7 +301,7 @@ class ShardSet:
         manifest = read_manifest(folder)
         while True:
             try:
-                return cls._opened(folder, manifest)
+                return cls._opened(folder, manifest, with_quarantined)
             except StaleIndex:
                 # a crawl may have replaced the set since the manifest was read
                 before, manifest = manifest, read_manifest(folder)
@@ -285,12 +309,18 @@ class ShardSet:
                     raise
 
     @classmethod
-    def _opened(cls, folder: Path, manifest: Manifest) -> ShardSet:
+    def _opened(cls, folder: Path, manifest: Manifest, with_quarantined: bool) -> ShardSet:
         tars = _tars(folder, manifest)
         index = load_set_index(folder, manifest)
         if len(index.rows) != manifest.samples:
             raise StaleIndex(folder / INDEX_NAME, f"{len(index.rows)} samples, the manifest says {manifest.samples}")
-        return cls(folder, manifest, index, tars)
+        if isinstance(tars, list):  # of a set in a store every look is a transfer
+            _probe(folder, manifest, index, tars)
+        known = {} if with_quarantined else read_quarantine(folder)
+        gone = {number: item for key, item in known.items() if (number := index.find(key)) is not None}
+        if gone:
+            index = index.without(gone)
+        return cls(folder, manifest, index, tars, tuple(gone[number] for number in sorted(gone)), with_quarantined)
 
     def __len__(self) -> int:
         return len(self.index.rows)
@@ -303,12 +333,18 @@ class ShardSet:
     @property
     def counts(self) -> dict[str, int]:
         """Samples per label name."""
-        return dict(self.manifest.counts)
+        if not self.quarantined:
+            return dict(self.manifest.counts)
+        found = np.bincount(self.index.rows["label"], minlength=len(self.labels)).tolist()
+        return dict(zip(self.labels, found, strict=True))
 
     @property
     def digest(self) -> str:
-        """sha256 in hex over the shards' sha256 in order."""
-        return self.manifest.digest
+        """sha256 in hex over the shards' sha256 in order; over the keys that were passed over too, if any were."""
+        if not self.quarantined:
+            return self.manifest.digest
+        keys = json.dumps(sorted(item.key for item in self.quarantined))
+        return hashlib.sha256(f"{self.manifest.digest} without {keys}".encode()).hexdigest()
 
     @cached_property
     def label_ids(self) -> NDArray[np.int64]:
@@ -382,6 +418,14 @@ class ShardSet:
             raise ShardError(f"{self.folder}: {self.where(i)}: its .json is no object; drop the sample")
         return meta
 
+    def components(self, i: int) -> dict[str, memoryview]:
+        """Every member of sample `i` by extension, as views: the image, and whatever else (cls, json, txt, seg.png)."""
+        row = self.index.rows[i]
+        data = self.tars[row["shard"]]
+        path = self.folder / self.manifest.shards[row["shard"]].name
+        sample = next(tar_samples(_of_one_key(tar.walk(data, path, int(row["offset"])))))
+        return {ext: data[member.offset : member.offset + member.size] for ext, member in sample.members.items()}
+
     def where(self, i: int) -> Location:
         """Where sample `i` lies, to be named in an error."""
         row = self.index.rows[i]
@@ -408,6 +452,39 @@ class ShardSet:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[[Path], ShardSet], tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[[Path, bool], ShardSet], tuple[Path, bool]]:
         """A set crosses to another process by its path and is opened, and checked, there."""
-        return ShardSet.open, (self.folder,)
+        return _open, (self.folder, self._with_quarantined)
+
+
+def _open(folder: Path, with_quarantined: bool) -> ShardSet:
+    return ShardSet.open(folder, with_quarantined=with_quarantined)
+
+
+def _of_one_key(members: Iterator[tar.Member]) -> Iterator[tar.Member]:
+    """Members up to the first of another sample."""
+    key: str | None = None
+    for member in members:
+        own = tar.split_name(member.name)[0]
+        if key is not None and own != key:
+            return
+        key = own
+        yield member
+
+
+def _probe(folder: Path, manifest: Manifest, index: Index, tars: Sequence[memoryview]) -> None:
+    """Looks at the first and the last sample of each tar, about 20 us each.
+
+    Raises:
+        StaleIndex: another sample, or none, lies there: the tar was replaced by one of the same size.
+    """
+    ends = np.cumsum([info.samples for info in manifest.shards])
+    for number, (info, data, end) in enumerate(zip(manifest.shards, tars, ends.tolist(), strict=True)):
+        for i in {end - info.samples, end - 1} if info.samples else ():
+            row, key = index.rows[i], bytes(index.keys[i]).decode("utf-8", "surrogateescape")
+            with suppress(TarDamaged):
+                member = next(tar.walk(data, folder / info.name, int(row["offset"])), None)
+                if row["shard"] == number and member is not None and tar.split_name(member.name)[0] == key:
+                    continue
+            problem = f"the index has sample {key!r} at byte {row['offset']}, but it does not lie there"
+            raise StaleIndex(folder / info.name, problem)

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from shards import tar
-from shards.decodable import problem_of
-from shards.files import sha256_of
-from shards.index import INDEX_NAME, Index, TarSample, dali_index, map_file, tar_samples
-from shards.sample import sniff
-from shards.shard_errors import REBUILD, ManifestDamaged, ManifestMissing, StaleIndex, TarDamaged
+from shards.examine import Evidence, Finding, examine, read_tar
+from shards.files import map_file, sha256_of
+from shards.index import INDEX_NAME, Index, TarSample, dali_index, read_index
+from shards.quarantine import Quarantined, add_to_quarantine
+from shards.shard_errors import REBUILD, ManifestDamaged, ManifestMissing, StaleIndex
 from shards.shard_set import MANIFEST_NAME, Manifest, load_set_index, read_manifest
-from shards.writer import ShardInfo
 
-__all__ = ["Finding", "VerifyProgress", "verify"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong.
-
-    Args:
-        kind: "manifest", "missing", "truncated", "digest", "crc", "component", "duplicate key", "label", "json",
-            "image", "index" or "dali index".
-        file: name in the set's folder.
-        offset: byte offset in the file where the sample or member starts; None for the file as a whole.
-        key: the sample's, if there is one.
-        problem: what was found and what was expected.
-    """
-
-    kind: str
-    file: str
-    offset: int | None
-    key: str | None
-    problem: str
-
-    def __str__(self) -> str:
-        place = self.file if self.offset is None else f"{self.file}@{self.offset}"
-        return f"{self.kind}: {' '.join(filter(None, (place, self.key)))}: {self.problem}"
+__all__ = ["Finding", "Known", "VerifyProgress", "known_of", "quarantine", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,142 +29,159 @@ class VerifyProgress:
     findings: int
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a folder says of itself, as far as it can be believed.
+
+    Args:
+        manifest: None where there is none.
+        index: None where there is none, or it is of other tars than the manifest's.
+        tar_names: of the tars that the index was made from, in order.
+        tars: those in the folder; the manifest's first, so that of two with one key theirs counts.
+    """
+
+    manifest: Manifest | None
+    index: Index | None
+    tar_names: tuple[str, ...]
+    tars: tuple[Path, ...]
+
+    def evidence(self, path: Path, digest: str | None, decode: bool) -> Evidence:
+        """What is known of one tar, whose sha256 is `digest` (None: it is not to be relied on)."""
+        rows = None
+        info = next((info for info in self.manifest.shards if info.name == path.name), None) if self.manifest else None
+        if self.index is not None and info is not None and digest == info.sha256:
+            rows = np.flatnonzero(self.index.rows["shard"] == self.tar_names.index(path.name))
+        return Evidence(self.manifest.labels if self.manifest else None, self.index, rows, decode)
+
+
+def known_of(folder: Path, findings: list[Finding] | None = None) -> Known:
+    """Reads manifest and index; what is wrong with them is put into `findings`.
+
+    Tars that nobody has made a set of, without manifest and index, are not missing either.
+    """
+    found: list[Finding] = [] if findings is None else findings
+    manifest: Manifest | None = None
+    index: Index | None = None
+    names: tuple[str, ...] = ()
+    tars = sorted(folder.glob("*.tar"))
+    try:
+        manifest = read_manifest(folder)
+    except (ManifestMissing, ManifestDamaged) as error:
+        if isinstance(error, ManifestDamaged) or (folder / INDEX_NAME).exists() or not tars:
+            found.append(Finding("manifest", MANIFEST_NAME, None, None, str(error)))
+    try:
+        if manifest is not None:
+            index = load_set_index(folder, manifest)
+            names = tuple(info.name for info in manifest.shards)
+        elif (folder / INDEX_NAME).exists():
+            told, index = read_index(folder / INDEX_NAME)
+            names = tuple(name for name, *_ in told)
+    except StaleIndex as error:
+        found.append(Finding("index", INDEX_NAME, None, None, error.problem))
+    if manifest is not None:
+        listed = {info.name for info in manifest.shards}
+        tars.sort(key=lambda path: path.name not in listed)
+    return Known(manifest, index, names, tuple(tars))
+
+
 def verify(
     folder: Path, *, decode: bool = True, on_progress: Callable[[VerifyProgress], None] | None = None
 ) -> list[Finding]:
     """Everything that is wrong with the shard set in `folder`; an empty list if nothing is.
 
+    A damaged tar is read on after the damage, so that what is wrong behind it is found too. Tars of other people,
+    without manifest, index, labels or JSON, are held to what they have.
+
     Args:
         folder: of the set; needs no manifest and no index to be looked at.
         decode: decode every image too (0.2 ms each); without it only their bytes are compared.
-        on_progress: called every 256 samples.
+        on_progress: called after some hundred samples.
     """
     findings: list[Finding] = []
-    manifest, index = _opened(folder, findings)
-    known = {info.name: info for info in manifest.shards} if manifest else {}
-    tars = sorted(folder.glob("*.tar"))
-    for name in known.keys() - {path.name for path in tars}:
+    known = known_of(folder, findings)
+    manifest = known.manifest
+    infos = {info.name: info for info in manifest.shards} if manifest else {}
+    there = {path.name for path in known.tars}
+    for name in sorted(infos.keys() - there):
         findings.append(Finding("missing", name, None, None, "the manifest names this tar, but it is not there"))
-    for path in tars:
-        if manifest and path.name not in known:
+    for path in known.tars:
+        if manifest and path.name not in infos:
             findings.append(Finding("manifest", path.name, None, None, "the manifest does not name this tar"))
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, int]] = {}
+    labelled = False
     done = 0
+
+    def report(samples: int) -> None:
+        nonlocal done
+        done += samples
+        if on_progress:
+            on_progress(VerifyProgress(done, manifest.samples if manifest else 0, len(findings)))
+
     with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL and runs beside the walk
-        digests = [pool.submit(sha256_of, path) for path in tars]
-        for path, digest in zip(tars, digests, strict=True):
-            crcs = _crcs(index, manifest, path.name)
-            members: list[tar.Member] = []
-            whole = True
-            for found in _tar(path, members, manifest, crcs, seen, decode):
-                if isinstance(found, Finding):
-                    findings.append(found)
-                    whole = whole and found.kind != "truncated"
-                    continue
-                done += 1
-                if on_progress and not done % 256:
-                    on_progress(VerifyProgress(done, manifest.samples if manifest else 0, len(findings)))
-            findings += _digest(known.get(path.name), path, digest.result())
-            if whole:
-                findings += _dali(path, members)
+        digests = [pool.submit(sha256_of, path) for path in known.tars]
+        for path, digest in zip(known.tars, digests, strict=True):
+            sha256 = digest.result()
+            info = infos.get(path.name)
+            evidence = known.evidence(path, sha256, decode)
+            data = map_file(path)
+            contents = read_tar(data, path, evidence)
+            inside = list(examine(contents, data, path.name, evidence, report))
+            inside += _twice(contents.samples, path.name, seen, {found.offset for found in inside if found.key})
+            findings += sorted(inside, key=lambda finding: finding.offset or 0)
+            labelled = labelled or any("cls" in sample.members for sample in contents.samples)
+            if info is not None and sha256 != info.sha256:
+                problem = f"sha256 {sha256[:12]}..., the manifest says {info.sha256[:12]}...: its bytes have changed"
+                findings.append(Finding("digest", path.name, None, None, problem))
+            elif info is not None and info.samples != len(contents.samples):
+                problem = f"{len(contents.samples)} samples, the manifest says {info.samples}"
+                findings.append(Finding("manifest", path.name, None, None, problem))
+            if not contents.gaps:
+                findings += _dali(path, contents.members, manifest is not None)
+    if manifest and known.index is not None:
+        findings += _counts(manifest, known.index)
+    if not labelled and manifest is None:  # nobody says that there are labels
+        findings = [found for found in findings if not (found.kind == "component" and "no .cls" in found.problem)]
     return findings
 
 
-def _opened(folder: Path, findings: list[Finding]) -> tuple[Manifest | None, Index | None]:
-    try:
-        manifest = read_manifest(folder)
-    except (ManifestMissing, ManifestDamaged) as error:
-        findings.append(Finding("manifest", MANIFEST_NAME, None, None, str(error)))
-        return None, None
-    try:
-        return manifest, load_set_index(folder, manifest)
-    except StaleIndex as error:
-        findings.append(Finding("index", INDEX_NAME, None, None, error.problem))
-        return manifest, None
+def quarantine(folder: Path, findings: Iterable[Finding]) -> int:
+    """Has readers pass over the samples that findings name; returns how many stand in the set's quarantine now.
+
+    That helps where the tars can still be opened: bytes that changed in place, images that do not decode, wrong labels.
+    """
+    return add_to_quarantine(
+        folder,
+        (
+            Quarantined(found.key, f"{found.file}@{found.offset}", f"{found.kind}: {found.problem}")
+            for found in findings
+            if found.key is not None and found.kind in ("crc", "image", "label", "json")
+        ),
+    )
 
 
-def _crcs(index: Index | None, manifest: Manifest | None, name: str) -> dict[int, int]:
-    """The CRC-32 that the index has for the image at each offset of a tar."""
-    if index is None or manifest is None:
-        return {}
-    number = next((n for n, info in enumerate(manifest.shards) if info.name == name), -1)
-    rows = index.rows[index.rows["shard"] == number]
-    return dict(zip(rows["image"].tolist(), rows["crc"].tolist(), strict=True))
+def _twice(
+    samples: Iterable[TarSample], name: str, seen: dict[str, tuple[str, int]], bad: set[int | None]
+) -> Iterator[Finding]:
+    """Samples with a key that a sample before them has; one with something wrong stands in nobody's way."""
+    for sample in samples:
+        first = seen.get(sample.key)
+        if first is not None:
+            yield Finding("duplicate key", name, sample.offset, sample.key, f"first at {first[0]}@{first[1]}")
+        elif sample.offset not in bad:
+            seen[sample.key] = (name, sample.offset)
 
 
-def _tar(
-    path: Path,
-    members: list[tar.Member],
-    manifest: Manifest | None,
-    crcs: dict[int, int],
-    seen: dict[str, str],
-    decode: bool,
-) -> Iterator[Finding | TarSample]:
-    """The samples of one tar, each after what is wrong with it; its members are put into `members`."""
-    data = map_file(path)
-
-    def walked() -> Iterator[tar.Member]:
-        for member in tar.walk(data, path):
-            members.append(member)
-            yield member
-
-    try:
-        for sample in tar_samples(walked()):
-            for kind, problem in _sample(sample, data, manifest.labels if manifest else None, crcs, decode):
-                yield Finding(kind, path.name, sample.offset, sample.key, problem)
-            if sample.key in seen:
-                yield Finding("duplicate key", path.name, sample.offset, sample.key, f"first at {seen[sample.key]}")
-            seen.setdefault(sample.key, f"{path.name}@{sample.offset}")
-            yield sample
-    except TarDamaged as error:
-        yield Finding("truncated", path.name, error.offset, None, error.problem)
-
-
-def _sample(
-    sample: TarSample, data: memoryview, labels: Sequence[str] | None, crcs: dict[int, int], decode: bool
-) -> Iterator[tuple[str, str]]:
-    image, label, meta = sample.image, sample.members.get("cls"), sample.members.get("json")
-    number = None
-    if label is None:
-        yield "component", f"no .cls; it has {', '.join(sample.members)}"
-    else:
-        text = bytes(data[label.offset : label.offset + label.size]).decode("utf-8", "replace").strip()
-        number = int(text) if text.isdecimal() else None
-        if number is None or (labels is not None and number >= len(labels)):
-            yield "label", f"{text[:40]!r}; expected a number" + (f" below {len(labels)}" if labels else "")
-            number = None
-    if meta is not None:
-        yield from _meta(bytes(data[meta.offset : meta.offset + meta.size]), number, labels)
-    if image is None:
-        yield "component", f"no image; it has {', '.join(sample.members)}"
-        return
-    content = data[image.offset : image.offset + image.size]
-    if image.offset in crcs and zlib.crc32(content) != crcs[image.offset]:
-        yield "crc", f"the image's bytes are not those that were indexed (CRC-32 {zlib.crc32(content):08x})"
-    if decode and (problem := problem_of(content)):
-        yield "image", problem
-    elif (kind := sniff(bytes(content[:512]))) != tar.split_name(image.name)[1].replace("jpeg", "jpg"):
-        yield "image", f"{image.name} holds {kind or 'no image'}"
-
-
-def _meta(text: bytes, number: int | None, labels: Sequence[str] | None) -> Iterator[tuple[str, str]]:
-    try:
-        told = json.loads(text)
-    except ValueError as error:
-        yield "json", f"not JSON: {error}"
-        return
-    name = told.get("label") if isinstance(told, dict) else None
-    if labels is not None and number is not None and name not in (None, number, labels[number]):
-        yield "label", f".cls says {number} ({labels[number]}), .json says {name!r}"
-
-
-def _digest(info: ShardInfo | None, path: Path, sha256: str) -> Iterator[Finding]:
-    if info is not None and sha256 != info.sha256:
-        problem = f"sha256 {sha256[:12]}..., the manifest says {info.sha256[:12]}...: its bytes have changed"
-        yield Finding("digest", path.name, None, None, problem)
-
-
-def _dali(path: Path, members: list[tar.Member]) -> Iterator[Finding]:
+def _dali(path: Path, members: list[tar.Member], ours: bool) -> Iterator[Finding]:
+    """Of other people's tars an index is not expected; one that is there must be right."""
     target = path.with_suffix(".idx")
-    if (target.read_bytes() if target.exists() else None) != dali_index(members):
+    written = target.read_bytes() if target.exists() else None
+    if (ours or written is not None) and written != dali_index(members):
         yield Finding("dali index", target.name, None, None, f"missing or stale; {REBUILD}")
+
+
+def _counts(manifest: Manifest, index: Index) -> Iterator[Finding]:
+    found = np.bincount(index.rows["label"], minlength=len(manifest.labels)).tolist()
+    counts = dict(zip(manifest.labels, found, strict=False))
+    if counts != manifest.counts:
+        problem = f"counts {manifest.counts}, the index has {counts}; {REBUILD}"
+        yield Finding("manifest", MANIFEST_NAME, None, None, problem)

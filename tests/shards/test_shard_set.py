@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from shards.index import INDEX_NAME, write_dali_index
+from shards.quarantine import QUARANTINE_NAME, Quarantined, add_to_quarantine
 from shards.sample import Sample
 from shards.shard_errors import (
     BadLabel,
@@ -18,6 +19,7 @@ from shards.shard_errors import (
     DuplicateKey,
     ManifestDamaged,
     ManifestMissing,
+    QuarantineDamaged,
     ShardError,
     StaleIndex,
     TarDamaged,
@@ -218,6 +220,7 @@ def test_a_million_samples_open_fast(tmp_path: Path) -> None:
 
     from shards.index import ROW, write_rows
     from shards.shard_set import _digest
+    from shards.tar import header
     from shards.writer import ShardInfo
 
     n, per = 1_000_000, 10_000
@@ -227,8 +230,11 @@ def test_a_million_samples_open_fast(tmp_path: Path) -> None:
     rows["size"] = 5000
     keys = np.char.mod("%020d", np.arange(n)).astype("S20")
     shards = [ShardInfo(f"s{i:03d}.tar", per, per * 8704, f"{i:064d}") for i in range(n // per)]
-    for info in shards:
+    for number, info in enumerate(shards):
         with (tmp_path / info.name).open("wb") as file:
+            for place in (0, per - 1):  # the two samples of each tar that opening looks at
+                file.seek(place * 8704)
+                file.write(header(f"{number * per + place:020d}.jpg", 5000))
             file.truncate(info.bytes)
     write_rows(tmp_path / INDEX_NAME, shards, rows, keys, np.arange(n, dtype="<u4"))
     told = {"format": "bassline shard set", "version": 1, "labels": ["a"], "counts": {"a": n}, "split": None}
@@ -271,3 +277,66 @@ def test_a_set_that_is_replaced_is_whole_at_every_moment(
     monkeypatch.undo()
     (folder / shard_name(0)).unlink()
     assert verify(folder) == []
+
+
+def test_a_tar_replaced_by_one_of_the_same_size_is_noticed_at_open(tmp_path: Path, make: Make) -> None:
+    for name, seeds in (("set", (0, 1)), ("other", (1, 0))):
+        write_set(tmp_path / name, [make(seed) for seed in seeds], ["a"], source={}).close()
+    mine, other = (tmp_path / name / shard_name(0) for name in ("set", "other"))
+    assert mine.stat().st_size == other.stat().st_size
+    mine.write_bytes(other.read_bytes())
+    with pytest.raises(StaleIndex, match="does not lie there"):
+        ShardSet.open(tmp_path / "set")
+
+
+def test_components_are_every_member_of_a_sample(tmp_path: Path, make: Make) -> None:
+    """Other people's tars: long names, folders, several dots, directories, and members that are no images."""
+    import io
+    import tarfile
+
+    image = make(0).image
+    long = "d" * 120
+    for format_ in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        folder = tmp_path / str(format_)
+        folder.mkdir()
+        with tarfile.open(folder / "x.tar", "w", format=format_) as archive:
+            directory = tarfile.TarInfo(long)
+            directory.type = tarfile.DIRTYPE
+            archive.addfile(directory)
+            for n in range(3):
+                members = {"JPG": image, "seg.png": b"mask", "cls": b"0", "txt": b"caption", "tar.gz": b"x" * n}
+                for ext, content in members.items():
+                    info = tarfile.TarInfo(f"{long}/größe{n}.{ext}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+            archive.addfile(tarfile.TarInfo("README"))
+        with finish(folder, ["a"], source={}) as opened:
+            assert [opened.key(i) for i in range(3)] == [f"{long}/größe{n}" for n in range(3)]
+            for n in range(3):
+                found = {ext: bytes(content) for ext, content in opened.components(n).items()}
+                assert found == {"jpg": image, "seg.png": b"mask", "cls": b"0", "txt": b"caption", "tar.gz": b"x" * n}
+
+
+def test_quarantined_samples_are_in_no_count(tmp_path: Path, make: Make) -> None:
+    samples = [make(seed, seed % 2) for seed in range(9)]
+    with write_set(tmp_path / "set", samples, ["a", "b"], source={}, shard_samples=4) as whole:
+        digest = whole.digest
+    bad = samples[3].key
+    assert add_to_quarantine(tmp_path / "set", [Quarantined(bad, "x", "ugly"), Quarantined("nobody", "", "")]) == 2
+    assert add_to_quarantine(tmp_path / "set", [Quarantined(bad, "x", "again")]) == 2
+    with ShardSet.open(tmp_path / "set") as opened:
+        assert len(opened) == 8
+        assert opened.counts == {"a": 5, "b": 3}
+        assert [item.reason for item in opened.quarantined] == ["ugly"]
+        assert opened.digest != digest
+        assert opened.find(bad) is None
+        assert [opened.find(sample.key) for sample in samples if sample.key != bad] == list(range(8))
+        assert [bytes(opened.image(i)) for i in range(8)] == [s.image for s in samples if s.key != bad]
+        assert len(pickle.loads(pickle.dumps(opened))) == 8
+    with ShardSet.open(tmp_path / "set", with_quarantined=True) as opened:
+        assert len(opened) == 9
+        assert opened.digest == digest
+        assert len(pickle.loads(pickle.dumps(opened))) == 9
+    (tmp_path / "set" / QUARANTINE_NAME).write_text("bad\n")
+    with pytest.raises(QuarantineDamaged, match=r"quarantine\.jsonl:1"):
+        ShardSet.open(tmp_path / "set")

@@ -52,8 +52,8 @@ def test_a_flipped_header_and_a_truncated_tar(small: ShardSet) -> None:
     path = small.folder / "shard-000002.tar"
     path.write_bytes(path.read_bytes()[:3000])
     found = {(finding.kind, finding.file): finding for finding in verify(small.folder)}
-    assert found["truncated", "shard-000000.tar"].offset == second
-    assert "checksum" in found["truncated", "shard-000000.tar"].problem
+    assert found["damaged", "shard-000000.tar"].offset == second
+    assert "checksum" in found["damaged", "shard-000000.tar"].problem
     assert found["truncated", "shard-000002.tar"].offset is not None
     assert {("digest", "shard-000000.tar"), ("digest", "shard-000002.tar")} <= found.keys()
 
@@ -77,7 +77,9 @@ def test_stale_indexes(small: ShardSet) -> None:
 def test_without_a_manifest_the_tars_are_still_walked(small: ShardSet) -> None:
     (small.folder / MANIFEST_NAME).unlink()
     change(small.folder / "shard-000000.tar", small.where(0).offset + 5, b"?")
-    assert kinds(verify(small.folder)) == {"manifest", "truncated"}
+    findings = verify(small.folder)
+    assert kinds(findings) == {"manifest", "damaged", "component"}
+    assert {found.key for found in findings if found.kind == "component"} == {small.key(0)}
 
 
 def test_samples_that_are_wrong_in_themselves(tmp_path: Path, make: Make) -> None:
@@ -104,17 +106,14 @@ def test_samples_that_are_wrong_in_themselves(tmp_path: Path, make: Make) -> Non
     assert {key: (finding.kind, finding.offset) for key, finding in found.items()} == {
         "no-image": ("image", placed[0]),
         "cut": ("image", placed[1]),
-        "named": ("image", placed[2]),
+        "named": ("extension", placed[2]),
         "large-label": ("label", placed[3]),
         "two-labels": ("label", placed[4]),
         good.key: ("duplicate key", placed[7]),
     }
     assert found["two-labels"].problem == ".cls says 0 (guitar), .json says 'bass'"
     assert found[good.key].problem == f"first at shard-000000.tar@{placed[5]}"
-    assert {finding.key for finding in verify(tmp_path, decode=False) if finding.kind == "image"} == {
-        "no-image",
-        "named",
-    }
+    assert {finding.key for finding in verify(tmp_path, decode=False) if finding.kind == "image"} == {"no-image"}
 
 
 def test_missing_components(tmp_path: Path) -> None:
