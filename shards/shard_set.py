@@ -222,17 +222,17 @@ def _tars(folder: Path, manifest: Manifest) -> Sequence[memoryview]:
     """The tars, mapped; those of a set in a store are mapped as they are read."""
     tars = []
     for info in manifest.shards:
-        tar = folder / info.name
+        path = folder / info.name
         try:
-            data = map_file(tar)
+            data = map_file(path)
         except FileNotFoundError:
             if (folder / ORIGIN_NAME).is_file():
                 from shards.remote import LazyTars
 
                 return LazyTars(folder, manifest)
-            raise StaleIndex(tar, "the manifest names this tar, but it is missing") from None
+            raise StaleIndex(path, "the manifest names this tar, but it is missing") from None
         if len(data) != info.bytes:
-            raise StaleIndex(tar, f"the tar has {len(data)} bytes, the manifest says {info.bytes}")
+            raise StaleIndex(path, f"the tar has {len(data)} bytes, the manifest says {info.bytes}")
         tars.append(data)
     return tars
 
