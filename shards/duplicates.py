@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shards.blas import one_thread
 from shards.neighbours import near_pairs
 
 __all__ = ["DEFAULT_DISTANCE", "HASH_BITS", "components", "dhash", "distance", "groups", "hash_image"]
@@ -87,7 +88,8 @@ def groups(hashes: NDArray[np.uint8], max_distance: int = DEFAULT_DISTANCE) -> N
         return np.zeros(0, np.int64)
     packed = np.ascontiguousarray(hashes).view(f"V{hashes.shape[1]}").ravel()
     _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)  # equal ones cost nothing below
-    found = components(len(first), near_pairs(hashes[first], max_distance) if max_distance else ())
+    with one_thread():
+        found = components(len(first), near_pairs(hashes[first], max_distance) if max_distance else ())
     return _renumber(found[inverse])
 
 

@@ -22,6 +22,7 @@ from PIL import Image
 from shards.allot import allot, label_targets
 from shards.duplicates import DEFAULT_DISTANCE, HASH_BITS, groups, hash_image
 from shards.files import fsync_folder, write_atomic
+from shards.pages import Pages
 from shards.read import permutation
 from shards.sample import Sample
 from shards.shard_errors import TargetNotEmpty
@@ -216,8 +217,10 @@ def hashes_of(
             found = hashlib.shake_256(data).digest(_HASH_BYTES)
         hashes[i] = np.frombuffer(found, np.uint8)
 
+    pages, sizes = Pages(source), source.sizes
     with ThreadPoolExecutor() as pool:  # Pillow decodes without the GIL
         for done, _ in enumerate(pool.map(one, range(len(source)), chunksize=64), 1):
+            pages.count(int(sizes[done - 1]))
             if on_progress and not done % 256:
                 on_progress(done)
     return hashes, [str(source.where(i)) for i in sorted(unreadable)]
