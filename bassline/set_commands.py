@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from bassline import set_check, set_convert, set_info, set_split
+from bassline import set_check, set_convert, set_curate, set_info, set_split, set_suspects
 
 __all__ = ["app"]
 
@@ -20,3 +20,7 @@ app.command()(set_check.verify)
 app.command()(set_check.index)
 app.command()(set_split.split)
 app.command()(set_convert.convert)
+app.command()(set_curate.drop)
+app.command()(set_suspects.suspects)
+app.command()(set_curate.merge)
+app.command()(set_curate.diff)

@@ -146,7 +146,7 @@ def features(
 def _principal(centred: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     """The principal directions, float32 (columns, up to DIRECTIONS), scaled half way to equal variance.
 
-    Found from a random subspace (Halko, Martinsson, Tropp; SIAM Review 53, 2011): a tenth of the whole's cost. Half way,
+    Found from a random subspace (Halko, Martinsson, Tropp; SIAM Review 53, 2011): a tenth of the cost. Half way,
     because the first directions carry most, and the last are mostly noise.
     """
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, 5))))

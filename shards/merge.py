@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from shards.drop import DROPS_NAME
 from shards.duplicates import DEFAULT_DISTANCE, groups
@@ -27,13 +28,26 @@ from shards.sample import Sample
 from shards.shard_errors import ShardError
 from shards.shard_set import ShardSet
 from shards.split import hashes_of
+from shards.toml_file import StrictModel
 from shards.writer import MAX_SAMPLES, write_set
 
-__all__ = ["MergeProgress", "Merging", "label_map", "merge", "names_of"]
+__all__ = ["MergeFile", "MergeProgress", "Merging", "label_map", "merge", "names_of"]
 
 _SUFFIX = 12  # hex digits of the sha256 after a key that stands for several images
 _KEY = 95
 _NOT_PROVENANCE = frozenset({"label", "sha256", "dhash", "group", "origins"})
+
+
+class MergeFile(StrictModel):
+    """A file of label maps.
+
+    Args:
+        labels: old name to new, for every set; "" leaves the label out.
+        sets: the same by name of a set: the end of its path, as short as tells the sets apart.
+    """
+
+    labels: dict[str, str] = Field(default={})
+    sets: dict[str, dict[str, str]] = Field(default={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +125,7 @@ def label_map(
         known = sources[list(names).index(name)].labels
         for label in own:
             if label not in known:
-                raise ConfigError(f"sets.{name}.labels", label, f"no such label; it has {', '.join(known)}")
+                raise ConfigError(f"sets.{name}", label, f"no such label; it has {', '.join(known)}")
     return [
         {label: ({**mapping, **by_set.get(name, {})}.get(label, label) or None) for label in source.labels}
         for source, name in zip(sources, names, strict=True)

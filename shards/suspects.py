@@ -1,7 +1,7 @@
 """Samples whose label is doubted most: confident learning (Northcutt, Jiang, Chuang; JAIR 70, 2021) by a small model.
 
 A logistic regression is asked about every sample by a fold that has not seen it, nor a near-duplicate of it. A class's
-threshold is the mean probability that its own samples get for it. A sample is placed in the likeliest of the classes whose
+threshold is the mean probability that its own samples get for it. A sample is placed in the likeliest class whose
 threshold it reaches; where that is not its own, it is off the diagonal of the confident joint: a suspect. Suspects are
 ranked by how much surer the model is of the other label than of the given one.
 """
