@@ -75,7 +75,7 @@ def event_log(path: Path | None) -> Iterator[Callable[[Mapping[str, Any]], None]
         yield None
         return
     try:
-        file = path.open("a", encoding="utf-8", buffering=1 << 16)
+        file = path.open("a", encoding="utf-8", buffering=1)  # by lines: it is read while it grows
     except OSError as error:
         raise ConfigError("--log", "", f"{path} cannot be written ({error.strerror}); name another file") from None
     lock = Lock()  # events come from the event loop and from the ledger's thread
@@ -96,5 +96,5 @@ def event_log(path: Path | None) -> Iterator[Callable[[Mapping[str, Any]], None]
     try:
         yield write
     finally:
-        with suppress(OSError):  # the last block of a full disk's log
+        with suppress(OSError):  # a full disk's
             file.close()

@@ -55,6 +55,7 @@ async def crawl(
         shard_samples: samples a shard.
 
     Raises:
+        FolderUnusable: `out` cannot be made or written to.
         NotACrawl, OtherSite, CrawlBusy: `out` is not this crawl's folder.
         NothingFound: the site gave no category with a label, or no image.
         LedgerFailed: the disk is full or failing.

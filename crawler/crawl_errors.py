@@ -3,6 +3,7 @@
 CrawlError
 ├── OtherSite      the folder belongs to a crawl by another site file
 ├── NotACrawl      the folder holds something that is no crawl
+├── FolderUnusable the folder cannot be made or opened (no such place, read-only, a file, too long a name)
 ├── CrawlBusy      another process is crawling into the folder
 ├── NothingFound   the site file's selectors or label rules find nothing on the site
 └── LedgerFailed   the ledger or the shard could not be written (a full disk)
@@ -16,7 +17,16 @@ from pathlib import Path
 
 from shards.errors import BasslineError
 
-__all__ = ["CrawlBusy", "CrawlError", "LedgerFailed", "NotACrawl", "NothingFound", "OtherSite", "Refused"]
+__all__ = [
+    "CrawlBusy",
+    "CrawlError",
+    "FolderUnusable",
+    "LedgerFailed",
+    "NotACrawl",
+    "NothingFound",
+    "OtherSite",
+    "Refused",
+]
 
 
 class CrawlError(BasslineError):
@@ -42,6 +52,14 @@ class NotACrawl(CrawlError):
         super().__init__(f"{folder}: not empty, and not a crawl's folder; name a new folder or remove it first")
 
 
+class FolderUnusable(CrawlError):
+    """The folder cannot be made, or not be written in."""
+
+    def __init__(self, folder: Path, problem: str) -> None:
+        self.folder, self.problem = folder, problem
+        super().__init__(f"{folder}: no folder for a crawl ({problem}); put that right or name another one")
+
+
 class CrawlBusy(CrawlError):
     """Another process holds the ledger."""
 
@@ -63,7 +81,9 @@ class LedgerFailed(CrawlError):
 
     def __init__(self, folder: Path, problem: str) -> None:
         self.folder, self.problem = folder, problem
-        super().__init__(f"{folder}: cannot be written ({problem}); make room and run the same command again")
+        full = "full" in problem or "No space" in problem or "quota" in problem
+        remedy = "make room" if full else "put that right"
+        super().__init__(f"{folder}: cannot be written ({problem}); {remedy} and run the same command again")
 
 
 class Refused(Exception):

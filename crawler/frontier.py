@@ -9,7 +9,9 @@ was not committed.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +23,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic, time
 from typing import Any, TypeVar
 
-from crawler.crawl_errors import CrawlBusy, LedgerFailed, NotACrawl, Refused
+from crawler.crawl_errors import CrawlBusy, FolderUnusable, LedgerFailed, NotACrawl, Refused
 from crawler.listing import Listed
 from crawler.places import TOLD, Place, put
 from crawler.robots import KeptRobots
@@ -32,6 +34,7 @@ from shards.writer import MAX_SAMPLES, ShardWriter
 __all__ = ["LEDGER_NAME", "Category", "Frontier", "Job", "Result"]
 
 LEDGER_NAME = "crawl.sqlite"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 BATCH_SAMPLES, BATCH_S = 256, 1.0
 
 T = TypeVar("T")
@@ -96,7 +99,7 @@ class Frontier:
         on_refused: told of each image that will not be had, in the ledger's thread.
 
     Raises:
-        NotACrawl, CrawlBusy, LedgerFailed: the folder cannot be used.
+        FolderUnusable, NotACrawl, CrawlBusy, LedgerFailed: the folder cannot be used.
     """
 
     def __init__(
@@ -122,6 +125,9 @@ class Frontier:
         self._db = self._connect()
         try:
             self._writer = self._reopen_part()
+        except (OSError, sqlite3.Error) as error:
+            self._db.close()
+            raise LedgerFailed(folder, _words(error)) from None
         except BaseException:
             self._db.close()
             raise
@@ -129,7 +135,15 @@ class Frontier:
         self._thread.start()
 
     def _connect(self) -> sqlite3.Connection:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            usable = os.access(self.folder, os.W_OK | os.X_OK)
+        except FileExistsError:
+            raise FolderUnusable(self.folder, "it is a file") from None
+        except OSError as error:
+            raise (LedgerFailed if error.errno in _FULL else FolderUnusable)(self.folder, _words(error)) from None
+        if not usable:
+            raise FolderUnusable(self.folder, "it may not be written to")
         path = self.folder / LEDGER_NAME
         if not path.exists() and any(self.folder.iterdir()):
             raise NotACrawl(self.folder)
@@ -446,7 +460,7 @@ class Frontier:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        self.failure = LedgerFailed(self.folder, str(error) if isinstance(error, OSError) else repr(error))
+        self.failure = LedgerFailed(self.folder, _words(error))
         with suppress(sqlite3.Error):
             self._db.execute("ROLLBACK")
         self._loop.call_soon_threadsafe(self._on_failure)
@@ -539,6 +553,14 @@ _COUNTS = """
 SELECT (SELECT count(*) FROM category WHERE explored AND depth >= 0), (SELECT count(*) FROM product),
        (SELECT count(*) FROM image), (SELECT count(*) FROM image WHERE done = 1), (SELECT count(*) FROM sample)
 """
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, without the number and the brackets; of a fault of ours, its kind too."""
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror or error}"
+    return str(error) if isinstance(error, sqlite3.Error) else repr(error)
 
 
 def _resolve(future: asyncio.Future[Any], value: Any, error: Exception | None) -> None:
