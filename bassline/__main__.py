@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -34,8 +35,16 @@ def _front(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    cache: Annotated[
+        str, typer.Option("--cache", metavar="DIR", help="Where what is read from stores is kept [BASSLINE_CACHE].")
+    ] = "",
+    cache_size: Annotated[
+        str, typer.Option("--cache-size", metavar="SIZE", help="How large it may grow [BASSLINE_CACHE_SIZE; 20GB].")
+    ] = "",
 ) -> None:
-    pass
+    for name, value in (("BASSLINE_CACHE", cache), ("BASSLINE_CACHE_SIZE", cache_size)):
+        if value:
+            os.environ[name] = value  # worker processes are to know it too
 
 
 # DEMO

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from bassline import console
+from bassline import console, places
 from shards.errors import ConfigError
 
 __all__ = ["app", "loaders"]
@@ -56,7 +56,7 @@ def loader_table(record: dict[str, Any]) -> Table:
 @app.command()
 @console.command
 def loaders(
-    shards: Annotated[Path, typer.Argument(metavar="SET", help="The shard set to read.")],
+    shards: Annotated[Path, typer.Argument(metavar="SET", parser=places.whole, help="The shard set to read.")],
     only: Annotated[list[str] | None, typer.Option(help="Measure only this loader; repeat for more.")] = None,
     size: Annotated[int, typer.Option(min=1, help="Pixels a side.")] = 150,
     batch: Annotated[int, typer.Option(min=1, help="Samples a batch.")] = 256,
@@ -141,7 +141,7 @@ def for_report(record: dict[str, Any]) -> dict[str, Any]:
 @console.command
 def stalls(
     run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run file.")],
-    data: Annotated[Path, typer.Option(help="The split the run trains on.")],
+    data: Annotated[Path, typer.Option(parser=places.whole, metavar="PARTS", help="The split the run trains on.")],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the run file.")
     ] = None,

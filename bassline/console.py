@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bassline import places
 from shards.errors import BasslineError
 
 __all__ = [
@@ -56,7 +57,8 @@ def command(function: Command) -> Command:
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with places.resolved(kwargs, stage) as arguments:
+                return function(*args, **arguments)
         except typer.Exit:
             raise
         except BasslineError as error:

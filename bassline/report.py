@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from markupsafe import Markup
 
-from bassline import chart, console, results
+from bassline import chart, console, places, results
 from bassline.run_folder import Run, find_runs
 from shards.errors import BasslineError, ConfigError
 
@@ -186,7 +186,10 @@ def write_page(
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders, or folders of run folders.")],
-    data: Annotated[Path | None, typer.Option(help="The split, for the thumbnails of the mistakes.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(parser=places.lazy, metavar="PARTS", help="The split, for the thumbnails of the mistakes."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The HTML page [default: report.html in the first DIR].")] = None,
     json: console.JsonFlag = False,
 ) -> None:

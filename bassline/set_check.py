@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bassline import console
+from bassline import console, places
 from bassline.set_info import describe
-from bassline.set_options import SetPath, part_folders
+from bassline.set_options import LocalSetPath, RawSetPath, part_folders
 from shards.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _show(told: dict[str, Any]) -> None:
 
 @console.command
 def verify(
-    shards: SetPath,
+    shards: RawSetPath,
     decode: Annotated[bool, typer.Option(help="Decode every image too.")] = True,
     repair: Annotated[
         bool,
@@ -92,7 +92,12 @@ def verify(
         ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="With --repair: write the whole set here, and leave SET as it is.")
+        Path | None,
+        typer.Option(
+            parser=places.target,
+            metavar="DIR",
+            help="With --repair: write the whole set here, and leave SET as it is.",
+        ),
     ] = None,
     quarantine: Annotated[
         bool, typer.Option("--quarantine", help="Leave the tars alone, and have readers pass over the bad samples.")
@@ -110,6 +115,9 @@ def verify(
         raise ConfigError("SET", "", f"{shards} is no folder; give the folder of a shard set")
     if out is not None and not repair:
         raise ConfigError("--out", "", "is where --repair writes; give both")
+    if places.is_elsewhere(shards) and (quarantine or (repair and out is None)):
+        remedy = "give --repair --out NEW, or `bassline shards copy` it here first"
+        raise ConfigError(places.shown(shards), "", f"a set in a store is not changed in place: {remedy}")
     if quarantine and repair:
         raise ConfigError(
             "--quarantine", "", "keeps bad samples in the set, --repair leaves them out; give one of them"
@@ -130,7 +138,7 @@ def verify(
 
 @console.command
 def index(
-    shards: SetPath,
+    shards: LocalSetPath,
     labels: Annotated[
         list[str] | None, typer.Option("--label", help="Label names by number, over tars without a manifest; repeat.")
     ] = None,

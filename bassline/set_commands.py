@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from bassline import set_check, set_convert, set_curate, set_info, set_split, set_suspects
+from bassline import set_check, set_convert, set_copy, set_curate, set_info, set_split, set_suspects
 
 __all__ = ["app"]
 
@@ -24,3 +24,4 @@ app.command()(set_curate.drop)
 app.command()(set_suspects.suspects)
 app.command()(set_curate.merge)
 app.command()(set_curate.diff)
+app.command()(set_copy.copy)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bassline import console
-from bassline.set_options import SPLIT_SHARD_SAMPLES, SetPath
+from bassline import console, places
+from bassline.set_options import SPLIT_SHARD_SAMPLES, OutPath, SetPath
 from shards.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["diff", "drop", "merge"]
 
-NewSet = Annotated[Path, typer.Option(help="Folder of the new shard set; must not exist, or be empty.")]
+NewSet = OutPath
 
 
 @console.command
@@ -114,7 +114,9 @@ def _kind(detail: str) -> str:
 
 @console.command
 def merge(
-    shards: Annotated[list[Path], typer.Argument(metavar="SET...", help="Folders of the shard sets.")],
+    shards: Annotated[
+        list[Path], typer.Argument(metavar="SET...", parser=places.whole, help="Folders of the shard sets.")
+    ],
     out: NewSet,
     map_: Annotated[
         list[str] | None,
@@ -188,8 +190,8 @@ def merge(
 
 @console.command
 def diff(
-    before: Annotated[Path, typer.Argument(metavar="A", help="Folder of the older shard set.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="Folder of the newer one.")],
+    before: Annotated[Path, typer.Argument(metavar="A", parser=places.whole, help="Folder of the older shard set.")],
+    after: Annotated[Path, typer.Argument(metavar="B", parser=places.whole, help="Folder of the newer one.")],
     limit: Annotated[int, typer.Option(min=0, help="Lines a list on the terminal; --json has all.")] = 20,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="End with 1 if the sets differ.")] = False,
     json: console.JsonFlag = False,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bassline import console
-from bassline.set_options import SetPath
+from bassline import console, places
+from bassline.set_options import ViewPath
 
 if TYPE_CHECKING:
     from shards.shard_set import ShardSet
@@ -49,7 +49,7 @@ def describe(opened: ShardSet) -> dict[str, Any]:
 
 
 @console.command
-def info(shards: SetPath, json: console.JsonFlag = False) -> None:
+def info(shards: ViewPath, json: console.JsonFlag = False) -> None:
     """Say what a shard set holds: counts by label, sizes, formats, near-duplicates.
 
     Example: bassline shards info demo/set
@@ -61,7 +61,7 @@ def info(shards: SetPath, json: console.JsonFlag = False) -> None:
     if json:
         console.emit(told)
         return
-    made = console.table(str(shards), "label", "samples", "share", right=("samples", "share"))
+    made = console.table(places.shown(shards), "label", "samples", "share", right=("samples", "share"))
     for label, count in told["labels"].items():
         made.add_row(label, f"{count:,}", f"{count / max(told['samples'], 1):.1%}")
     made.add_row("[bold]all[/]", f"[bold]{told['samples']:,}[/]", "")
@@ -83,7 +83,7 @@ def info(shards: SetPath, json: console.JsonFlag = False) -> None:
 
 @console.command
 def head(
-    shards: SetPath,
+    shards: ViewPath,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many samples.")] = 10,
     json: console.JsonFlag = False,
 ) -> None:
@@ -110,7 +110,7 @@ def head(
     if json:
         console.emit({"samples": rows})
         return
-    made = console.table(str(shards), "key", "label", "image", "where", "title", right=("image",))
+    made = console.table(places.shown(shards), "key", "label", "image", "where", "title", right=("image",))
     for row in rows:
         title = str(row["meta"].get("title") or row["meta"].get("image_url") or "")
         image = f"{row['width']}x{row['height']} {row['ext']}, {row['bytes']:,} B"
@@ -120,7 +120,7 @@ def head(
 
 @console.command
 def sheet(
-    shards: SetPath,
+    shards: ViewPath,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("sheet.png"),
     per_label: Annotated[int, typer.Option(min=1, help="Pictures a label.")] = 24,
     cell: Annotated[int, typer.Option(min=16, max=512, help="Pixels a picture.")] = 96,

@@ -8,14 +8,32 @@ from typing import Annotated
 
 import typer
 
+from bassline import places
 from shards.errors import ConfigError
 
-__all__ = ["SPLIT_SHARD_SAMPLES", "SetPath", "part_folders"]
+__all__ = ["SPLIT_SHARD_SAMPLES", "LocalSetPath", "OutPath", "RawSetPath", "SetPath", "ViewPath", "part_folders"]
 
 # Loaders that give each worker whole shards need several a part; a thousand thumbnails of 5 KB make one of 6 MB.
 SPLIT_SHARD_SAMPLES = 1000
 
-SetPath = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the shard set.")]
+_HELP = "Folder of the shard set, or an address such as s3://bucket/set."
+
+SetPath = Annotated[Path, typer.Argument(metavar="SET", parser=places.whole, help=_HELP)]
+
+LocalSetPath = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the shard set.")]
+
+# Only looked at: of a set in a store its tars are fetched as they are read.
+ViewPath = Annotated[Path, typer.Argument(metavar="SET", parser=places.lazy, help=_HELP)]
+
+# To be checked: of a set in a store everything is fetched as it is, damage and all.
+RawSetPath = Annotated[Path, typer.Argument(metavar="SET", parser=places.raw, help=_HELP)]
+
+OutPath = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR", parser=places.target, help="Folder or address to write to; must not exist, or be empty."
+    ),
+]
 
 
 def part_folders(folder: Path) -> dict[str, Path]:

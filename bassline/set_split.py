@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bassline import console
-from bassline.set_options import SPLIT_SHARD_SAMPLES, SetPath
+from bassline import console, places
+from bassline.set_options import SPLIT_SHARD_SAMPLES, OutPath, SetPath
 from shards.errors import ConfigError
 
 __all__ = ["run_split", "split"]
@@ -76,7 +76,7 @@ def run_split(
 @console.command
 def split(
     shards: SetPath,
-    out: Annotated[Path, typer.Option(help="Folder of the split; must not exist, or be empty.")],
+    out: OutPath,
     counts: Annotated[
         str | None, typer.Option(metavar="N,N,N", help="Samples of train, val and test, in proportion for each label.")
     ] = None,
@@ -104,7 +104,7 @@ def split(
     if json:
         console.emit(recipe)
         return
-    made = console.table(str(out), "label", *recipe["parts"], right=tuple(recipe["parts"]))
+    made = console.table(places.shown(out), "label", *recipe["parts"], right=tuple(recipe["parts"]))
     for label in recipe["source"]["counts"]:
         made.add_row(label, *(f"{part['counts'][label]:,}" for part in recipe["parts"].values()))
     made.add_row("[bold]all[/]", *(f"[bold]{part['samples']:,}[/]" for part in recipe["parts"].values()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bassline import STARTED, console
+from bassline import STARTED, console, places
 
 if TYPE_CHECKING:
     from trainer.fit import Progress
@@ -58,7 +58,12 @@ def summary(result: dict[str, Any]) -> str:
 
 def train(
     run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run file.")],
-    data: Annotated[Path, typer.Option(help="The split, as `bassline shards split` made it.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            parser=places.whole, metavar="PARTS", help="The split: a folder, or an address such as s3://bucket/parts."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The run folder; an interrupted run in it goes on.")],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the run file.")

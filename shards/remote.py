@@ -31,7 +31,7 @@ from shards.shard_set import MANIFEST_NAME, ORIGIN_NAME, Manifest, read_manifest
 from shards.store import Store, Transfer
 from shards.writer import ShardInfo
 
-__all__ = ["FetchProgress", "LazyTars", "fetched", "shown", "view", "whole"]
+__all__ = ["FetchProgress", "LazyTars", "fetched", "shown", "stand_in", "view", "whole"]
 
 _SPLIT = "split.json"
 _LONE_READS = 8  # of one shard, range by range; the next one fetches it whole
@@ -85,6 +85,26 @@ def view(address: str, cache: Cache | None = None, transfer: Transfer | None = N
         shutil.rmtree(folder)
         raise ManifestDamaged(Path(scrub(store.at(MANIFEST_NAME))), error.problem) from None
     _index(store, cache, folder, manifest, _name(told, INDEX_NAME.encode()))
+    return folder
+
+
+def stand_in(address: str, cache: Cache | None = None, transfer: Transfer | None = None) -> Path:
+    """As `view`, for a set or a split; a split's folder has split.json and a view a part.
+
+    Raises:
+        As `view`; NotThere: neither a set nor a split.
+    """
+    cache = cache or Cache()
+    store = Store(address, transfer)
+    recipe = None if store.size(MANIFEST_NAME) is not None else _read_if_there(store, _SPLIT)
+    if recipe is None:
+        return view(address, cache, transfer)
+    folder = cache.folder / "views" / _name(address.encode(), recipe)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomic(folder / _SPLIT, [recipe])
+    for name in json.loads(recipe)["recipe"]["names"]:
+        _link(folder / name, view(join(address, name), cache, transfer))
+    write_atomic(folder / ORIGIN_NAME, [json.dumps({"address": store.address}).encode()])
     return folder
 
 
