@@ -196,6 +196,12 @@ def _clock(value: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
+def _soon(value: float) -> str:
+    """A time to wait, in whole seconds: what is guessed has no tenths."""
+    whole = max(1, round(value))
+    return f"{whole} s" if whole < 10 else seconds(whole) if whole < 7200 else _clock(whole)
+
+
 def _left(stats: CrawlStats) -> str:
     if stats.stage == "explore":
         return "unknown: still finding categories"
@@ -203,7 +209,7 @@ def _left(stats: CrawlStats) -> str:
         return "soon"
     if stats.listings_left:
         return f"unknown: still finding pages ({stats.listings_left:,} listings)"
-    return "unknown: nothing moves" if stats.eta_s is None else seconds(max(1.0, stats.eta_s))
+    return "unknown: nothing moves" if stats.eta_s is None else _soon(stats.eta_s)
 
 
 def _bar(stats: CrawlStats, width: int) -> Text:
@@ -260,8 +266,8 @@ def _hosts(hosts: tuple[HostStats, ...], width: int, room: int) -> Iterator[Text
     """A heading, a line a host as far as `room` lines reach, and what is not shown."""
     if not hosts:
         return
-    wide = width >= 100
-    name_width = min(44 if wide else 28, max(12, width - (72 if wide else 46)))
+    wide = width >= 120
+    name_width = min(44, max(12, width - (92 if wide else 52)))  # what the other columns take, the state with 20
     heading = f"{'host':<{name_width}}  {'in flight':<17}  {'waiting':>9}"
     heading += f"  {'requests':>9}  {'bytes':>9}  {'mean':>7}  {'retries':>7}" if wide else ""
     yield Text(f"{heading}  state", style="dim", no_wrap=True, overflow="ellipsis")
@@ -291,8 +297,12 @@ def _host(host: HostStats, name_width: int, wide: bool) -> Text:
     if wide:
         mean = f"{1000 * host.fetch_s / host.requests:,.0f} ms" if host.requests else ""
         text.append(f"  {host.requests:>9,}  {amount(host.bytes):>9}  {mean:>7}  {host.retries:>7,}")
-    if host.parked_s > 0:
-        text.append(f"  parked {seconds(max(1.0, host.parked_s))}", style="yellow")
+    if host.given_up:
+        text.append(f"  given up: {plain(host.given_up)}", style="red")
+    elif host.failing:
+        text.append(f"  fails, again in {_soon(host.parked_s)}", style="red")
+    elif host.parked_s > 0:
+        text.append(f"  parked {_soon(host.parked_s)}", style="yellow")
     elif host.interval_s > 0:
         text.append(f"  {1 / host.interval_s:,.3g}/s at most", style="dim")
     return text

@@ -8,9 +8,10 @@ from typing import Any
 
 from crawler.traffic import Problem
 
-__all__ = ["DROPS_NAME", "CrawlReport", "CrawlStats", "HostStats"]
+__all__ = ["DROPS_NAME", "DROPS_PAGE_NAME", "CrawlReport", "CrawlStats", "HostStats"]
 
 DROPS_NAME = "drops.jsonl"
+DROPS_PAGE_NAME = "drops.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,9 @@ class HostStats:
     Attributes:
         requests, bytes, retries: ended requests, body bytes, second attempts.
         in_flight, window: requests in flight, and how many there may be now.
-        parked_s: for how long it still wants to be left alone.
+        parked_s: for how long it still wants to be left alone, or is let alone because it keeps failing.
+        failing: requests that failed in a row, once the host is let alone for it; else 0.
+        given_up: the reason, once nothing more is asked of it; else "".
         interval_s: at least so long between two starts; 0 is no limit.
         pending: images in the ledger not answered for yet.
         fetch_s, buckets: seconds in requests, and requests by `crawler.traffic.FETCH_BUCKETS_S`.
@@ -37,6 +40,8 @@ class HostStats:
     pending: int
     fetch_s: float
     buckets: tuple[int, ...]
+    failing: int = 0
+    given_up: str = ""
 
 
 @dataclass(slots=True)

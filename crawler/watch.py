@@ -94,6 +94,7 @@ class Watch:
     def _host(self, name: str, now: float) -> HostStats:
         seen = self._traffic.hosts.get(name, _NONE)
         budget = self.fetcher.budget(name) if self.fetcher else None
+        wait_s = (budget.breaker.wait_s(now) or 0.0) if budget else 0.0
         return HostStats(
             host=name,
             requests=seen.requests,
@@ -101,11 +102,13 @@ class Watch:
             retries=seen.retries,
             in_flight=seen.in_flight,
             window=budget.window if budget else 0,
-            parked_s=max(0.0, budget.parked_until - now) if budget else 0.0,
+            parked_s=max(wait_s, budget.parked_until - now) if budget else 0.0,
             interval_s=budget.interval_s if budget else 0.0,
             pending=self._pending.get(name, 0),
             fetch_s=seen.fetch_s,
             buckets=tuple(seen.buckets),
+            failing=budget.breaker.failures if budget and budget.breaker.is_open else 0,
+            given_up=budget.given_up[0] if budget and budget.given_up else "",
         )
 
     async def _count_pending(self) -> None:

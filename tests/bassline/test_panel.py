@@ -78,6 +78,13 @@ def test_a_parked_host_says_until_when() -> None:
     assert "parked 31 s" in "\n".join(screen(busy(hosts=(host("a.example", parked_s=30.6),)), 80, 24))
 
 
+def test_a_host_in_trouble_says_so() -> None:
+    hosts = (replace(host("a.example"), given_up="host-down"), replace(host("b.example"), failing=5, parked_s=8.0))
+    text = "\n".join(screen(busy(hosts=hosts), 80, 24))
+    assert "given up: host-down" in text
+    assert "fails, again in 8 s" in text
+
+
 def test_a_pipe_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(panel, "_LINE_S", 0.0)
     out = Console(file=io.StringIO(), force_terminal=False, width=80)
