@@ -7,18 +7,17 @@ import signal
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 
-from bassline import console, crawl_summary
+from bassline import console, crawl_summary, site_check
 from bassline.crawl_watch import event_log, served_metrics
 from bassline.panel import CrawlPanel
+from bassline.site_file import load
 from shards.errors import ConfigError
 
 if TYPE_CHECKING:
     from crawler.report import CrawlReport, CrawlStats
-    from crawler.site import Site
 
 __all__ = ["Interrupted", "crawl", "run_crawl"]
 
@@ -27,24 +26,13 @@ class Interrupted(KeyboardInterrupt):
     """The crawl stopped on a signal and kept its state."""
 
 
-def _load(site: str, start: str | None) -> Site:
-    """The site file, begun at another address if one is given."""
-    from crawler.site import load_site
-
-    source = Path(site) if site.endswith(".toml") or "/" in site else site
-    if start is None:
-        return load_site(source)
-    parts = urlsplit(start)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("--start", "", f"{start!r} is not an http(s) address")
-    return load_site(source, site={"start": [start], "hosts": [parts.hostname]})
-
-
 def run_crawl(
     site: str,
     out: Path,
     *,
     start: str | None = None,
+    url_column: str | None = None,
+    label_column: str | None = None,
     metrics: str | None = None,
     log: Path | None = None,
     quiet: bool = False,
@@ -52,9 +40,10 @@ def run_crawl(
     """Crawls with the live panel, or with a line every few seconds where there is no terminal.
 
     Args:
-        site: a site file, or the name of one that comes along.
+        site: a site file, the name of one that comes along, or a list of addresses.
         out: the set's folder.
         start: begin here instead.
+        url_column, label_column: of a list.
         metrics: PORT or ADDRESS:PORT of a Prometheus endpoint.
         log: file of JSON lines that everything is appended to.
         quiet: nothing on stderr but errors.
@@ -65,7 +54,7 @@ def run_crawl(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the crawl listens to both itself
     from crawler.crawl import run  # a second of imports: only a crawl pays for it
 
-    loaded = _load(site, start)
+    loaded = load(site, start, url_column, label_column)
     begun = perf_counter()
     name = loaded.site.name
     with (
@@ -93,15 +82,21 @@ def run_crawl(
     return report
 
 
-_WATCHING = "Watching"
+_WATCHING, _SITE_FILE, _LIST = "Watching", "Looking at a site file", "A list of addresses"
 
 
 def crawl(
     site: Annotated[
         str,
-        typer.Argument(metavar="SITE.toml", help="A site file, or one that comes along: thomann, embedded, folder."),
+        typer.Argument(
+            metavar="SITE.toml",
+            help="A site file, or one that comes along: thomann, embedded, folder, woocommerce (to extend); or a list "
+            "of image addresses: CSV, TSV, JSON lines, Parquet, or text with one a line.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the shard set; an unfinished crawl in it goes on.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the shard set; an unfinished crawl in it goes on.")
+    ] = None,
     start: Annotated[
         str | None, typer.Option(metavar="URL", help="Begin here instead of at the site file's start.")
     ] = None,
@@ -124,6 +119,34 @@ def crawl(
             help="Append every request, retry and refusal to this file, one JSON object a line.",
         ),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", rich_help_panel=_SITE_FILE, help="Say what the site file does and what may be wrong."),
+    ] = False,
+    tried: Annotated[
+        str | None,
+        typer.Option(
+            "--try", metavar="URL", rich_help_panel=_SITE_FILE, help="Fetch this one page and show what is found on it."
+        ),
+    ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A / B",
+            rich_help_panel=_SITE_FILE,
+            help="With --try: the names of the page's category.",
+        ),
+    ] = None,
+    url_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=_LIST, help='Column of the address; without, "url".'),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=_LIST, help='Column of the label; without, "label" if it is there.'
+        ),
+    ] = None,
     json: console.JsonFlag = False,
 ) -> None:
     """Crawl a shop's thumbnails into a shard set; run it again to resume.
@@ -134,8 +157,26 @@ def crawl(
     Example: bassline crawl embedded --start http://127.0.0.1:8977/ --out set
 
     Example: bassline crawl shop.toml --out set --metrics 9100 --log crawl.jsonl
+
+    Example: bassline crawl shop.toml --check
+
+    Example: bassline crawl shop.toml --try https://shop.example/basses
+
+    Example: bassline crawl urls.parquet --label-column class --out set
     """
-    report = run_crawl(site, out, start=start, metrics=metrics, log=log, quiet=quiet)
+    if path is not None and tried is None:
+        raise ConfigError("--path", "", "is of --try URL; give that too")
+    if check or tried is not None:
+        loaded = load(site, start, url_column, label_column)
+        if check:
+            site_check.check(loaded, site, json=json and tried is None)
+        if tried is not None:
+            site_check.try_url(loaded, tried, path=path, json=json)
+        return
+    if out is None:
+        raise ConfigError("--out", "", "missing: the folder of the shard set (or give --check or --try URL)")
+    columns = {"url_column": url_column, "label_column": label_column}
+    report = run_crawl(site, out, start=start, **columns, metrics=metrics, log=log, quiet=quiet)
     if json:
         console.emit(report.to_json())
     else:

@@ -104,17 +104,19 @@ class Collection:
         if category.page == 1 and (path := extract.breadcrumb(tree, listing)):
             category = replace(category, path=path)
             self._paths[category.id] = path
+        # False where only a breadcrumb might have told a label, and has not
+        labelled = self._site.labels.by_title or self._site.label_of(category.path, category.url) is not None
         shown = frozenset(item.url for item in items)
         following, problem = None, None
         # Past the end some shops show nothing, some the last page once more; both end the walk.
-        if items and shown != before:
+        if items and shown != before and labelled:
             if category.page >= listing.max_pages:
                 problem = f"{url}: stopped after {category.page} pages ([listing] max_pages)"
             elif listing.page:
                 following = extract.page_number(category.url, listing.page, category.page + 1)
             elif listing.next:
                 following = extract.next_page(tree, listing.next)
-        products = judged(self._site, items, category.path, category.url)
+        products = judged(self._site, items, category.path, category.url) if labelled else []
         tags = reply.headers.getall("X-Robots-Tag", ())
         if word := page_refuses_images(tree.root, tags, self._site.site.agent):
             products = [replace(listed, dropped=listed.dropped or f"the page {url} says {word}") for listed in products]

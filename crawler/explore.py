@@ -58,7 +58,7 @@ async def _links(site: Site, fetcher: Fetcher, category: Category) -> list[Link]
     except Refused as refused:
         return refused
     tree = extract.parse(reply.body, reply.url, reply.headers.get("Content-Type", ""))
-    return extract.links(tree, site.follow.links)
+    return extract.links(tree, site.follow.links, site.follow.text)
 
 
 async def _labels(site: Site, frontier: Frontier) -> list[str]:

@@ -30,12 +30,14 @@ __all__ = [
     "page_number",
     "parse",
     "srcset",
+    "text_of",
 ]
 
 MAX_LINKS = 10_000  # of one page; a page with more is no category page
 MAX_ITEMS = 1_000
 MAX_CANDIDATES = 32  # of one image
 MAX_CRUMBS = 50
+_SEPARATORS = " />»›→|·"  # that stand between breadcrumbs
 _READ_CHARS = 5_000  # of an element's text, of which 500 are kept once its white space is collapsed
 _SPACES, _SPACES_AND_COMMA = re.compile(r"[ \t\r\n\f]+"), " \t\r\n\f,"  # HTML's, not Python's twenty more
 _WIDTH = re.compile(r"(?:^|\s)([0-9]{1,6})w(?:\s|$)")
@@ -93,13 +95,17 @@ def parse(body: bytes, url: str, content_type: str = "") -> Tree:
     return Tree(root, (absolute(url, str(bases[0])) if bases else None) or url)
 
 
-def links(tree: Tree, selector: str) -> list[Link]:
-    """The links that `selector` finds, in the order of the page, each address once."""
+def links(tree: Tree, selector: str, text: str | None = None) -> list[Link]:
+    """The links that `selector` finds, in the order of the page, each address once.
+
+    Args:
+        text: selector of a link's name inside it; without, or where it finds nothing, all its text is.
+    """
     found: dict[str, Link] = {}
     for element in found_by(selector, tree.root)[:MAX_LINKS]:
         url = absolute(tree.base, element.get("href") or "") if hasattr(element, "get") else None
         if url is not None and url not in found:
-            found[url] = Link(url, _text(element))
+            found[url] = Link(url, _first(element, text) or text_of(element))
     return list(found.values())
 
 
@@ -135,7 +141,8 @@ def breadcrumb(tree: Tree, listing: Listing) -> tuple[str, ...]:
     """The names that [listing] breadcrumb finds, from the top down; empty without."""
     if listing.breadcrumb is None:
         return ()
-    return tuple(filter(None, map(_text, found_by(listing.breadcrumb, tree.root)[:MAX_CRUMBS])))
+    found = (text_of(value).strip(_SEPARATORS) for value in found_by(listing.breadcrumb, tree.root)[:MAX_CRUMBS])
+    return tuple(filter(None, found))
 
 
 def srcset(value: str) -> Iterator[tuple[str, int | None]]:
@@ -218,10 +225,10 @@ def _first(element: Any, selector: str | None) -> str:
     if selector is None:
         return ""
     found = found_by(selector, element)
-    return _text(found[0]) if found else ""
+    return text_of(found[0]) if found else ""
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """Text of an element or an attribute, spaces collapsed, at most 500 characters."""
     if isinstance(value, str):
         text = value[:_READ_CHARS]

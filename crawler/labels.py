@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -56,7 +56,7 @@ class Labels(StrictModel):
     With rules, labels are numbered in the order they first stand in the file; by category, in the order of their names.
     """
 
-    by: Literal["rules", "category"] = "rules"
+    by: Literal["rules", "category"] = Field(default="category", description="by default rules, if there are any")
     depth: int = Field(default=1, ge=1, description="by category: which part of the path is the label")
     rules: tuple[LabelRule, ...] = ()
     conflict: Literal["drop", "first-rule", "deepest"] = Field(
@@ -64,6 +64,13 @@ class Labels(StrictModel):
         description="a product found under two labels: dropped; or the label whose rule stands first; or that of the "
         "deepest category, dropped if two are as deep",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_rules_where_there_are_any(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "by" not in data:
+            return {**data, "by": "rules" if data.get("rules") else "category"}
+        return data
 
     @model_validator(mode="after")
     def _rules_or_category(self) -> Labels:

@@ -70,6 +70,7 @@ class Follow(StrictModel):
     """[follow]: which category links are explored, by patterns; deny wins, an empty allow is everything."""
 
     links: NodeSelector
+    text: Selector | None = Field(default=None, description="inside a link: its name; without, all its text is")
     depth: int = Field(default=8, ge=0, le=50)
     allow_url: tuple[Pattern, ...] = ()
     deny_url: tuple[Pattern, ...] = ()

@@ -171,7 +171,7 @@ async def test_a_breadcrumb_is_the_path(start_web, make_picture, tmp_path):
     made = made.model_copy(update={"listing": made.listing.model_copy(update={"breadcrumb": "nav a"})})
     report = await crawl(made, tmp_path, limits=FAST)
     assert contents(tmp_path) == {"jazz": ("bass", "jazz.jpg", "x", ["Home", "Strings", "Basses"])}
-    assert report.dropped == {"no-label": 1}
+    assert (report.products, report.dropped, report.pages) == (1, {}, 3)
 
 
 async def test_categories_left_out_for_their_number_are_told(start_web, make_picture, tmp_path):
