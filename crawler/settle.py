@@ -18,6 +18,7 @@ from crawler.places import TOLD
 from crawler.report import DROPS_NAME
 from crawler.site import Site
 from shards import duplicates
+from shards.duplicates import HASH_BITS
 from shards.files import write_atomic
 from shards.shard_set import finish
 from shards.writer import Edit, rewrite, shard_name
@@ -167,11 +168,13 @@ def _with(now_known: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
 
 def _groups(db: sqlite3.Connection) -> dict[str, int]:
     """Group number by key; the same for the same samples in whatever order they came."""
-    rows = db.execute("SELECT key, dhash FROM sample ORDER BY key").fetchall()
-    if not rows:
-        return {}
-    hashes = np.frombuffer(b"".join(row[1] for row in rows), np.uint8).reshape(len(rows), -1)
-    return dict(zip((row[0] for row in rows), duplicates.groups(hashes).tolist(), strict=True))
+    count = db.execute("SELECT count(*) FROM sample").fetchone()[0]
+    hashes = np.empty((count, HASH_BITS // 8), np.uint8)
+    keys = []
+    for number, (key, dhash) in enumerate(db.execute("SELECT key, dhash FROM sample ORDER BY key")):
+        hashes[number] = np.frombuffer(dhash, np.uint8)  # not all rows at once: each costs 300 bytes
+        keys.append(key)
+    return dict(zip(keys, duplicates.groups(hashes).tolist(), strict=True))
 
 
 def _write_drops(db: sqlite3.Connection, path: Path) -> None:

@@ -87,9 +87,10 @@ def groups(hashes: NDArray[np.uint8], max_distance: int = DEFAULT_DISTANCE) -> N
     if not len(hashes):
         return np.zeros(0, np.int64)
     packed = np.ascontiguousarray(hashes).view(f"V{hashes.shape[1]}").ravel()
-    _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)  # equal ones cost nothing below
+    # equal ones cost nothing below
+    first, inverse = np.unique(packed, return_index=True, return_inverse=True)[1:]
     with one_thread():
-        found = components(len(first), near_pairs(hashes[first], max_distance) if max_distance else ())
+        found = components(len(first), near_pairs(hashes, max_distance, first) if max_distance else ())
     return _renumber(found[inverse])
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["fsync_folder", "map_file", "sha256_of", "write_atomic"]
+__all__ = ["MAPPED", "forget", "fsync_folder", "map_file", "sha256_of", "write_atomic"]
 
 
 def fsync_folder(folder: Path) -> None:
@@ -52,3 +52,17 @@ def map_file(path: Path) -> memoryview:
         if not path.stat().st_size:
             return memoryview(b"")
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+MAPPED = 8 << 20
+"""Bytes after which a walk over a map lets go of what it has passed."""
+
+
+def forget(view: memoryview, begin: int, end: int) -> None:
+    """Lets the process's memory go of bytes of a `map_file`; they are read again if they are looked at again.
+
+    A walk over a shard would hold all of it otherwise, up to 256 MiB.
+    """
+    first, last = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if isinstance(view.obj, mmap.mmap) and len(view) == len(view.obj) and last > first:
+        view.obj.madvise(mmap.MADV_DONTNEED, first, last - first)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from shards import tar
 from shards.dimensions import dimensions
-from shards.files import map_file, write_atomic
+from shards.files import MAPPED, forget, map_file, write_atomic
 from shards.sample import sniff
 from shards.shard_errors import BadLabel, ComponentMissing, DuplicateKey, StaleIndex
 from shards.writer import ShardInfo
@@ -183,9 +183,13 @@ def walk_tars(paths: Sequence[Path], labels: Sequence[str], groups: Mapping[str,
         data = map_file(path)
         members = list(tar.walk(data, path))
         rows = []
+        held = 0
         for sample in tar_samples(members):
             rows.append(_row(sample, data, path, number, labels, groups))
             keys.append(sample.key.encode("utf-8", "surrogateescape"))
+            if sample.offset - held > MAPPED:
+                forget(data, held, sample.offset)
+                held = sample.offset
         part = np.zeros(len(rows), _BUILD)
         if rows:
             part[:] = rows

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,28 +22,33 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 _SMALL = 2048  # hashes; up to here finding directions costs more than comparing all pairs
 _DIRECTIONS = 64  # 32 leave 80 times the pairs, 96 cost as much as they save
-_SAMPLE = 4096  # rows that tell where the principal directions lie; any orthogonal ones would be exact
+_SAMPLE = 2048  # rows that tell where the principal directions lie; any orthogonal ones would be exact
+_MARGIN, _ROUNDS = 16, 3  # of the subspace iteration that finds them: a tenth of the time and memory of a whole eigh
+_CHUNK = 1024  # rows unpacked at a time: a bit as a float32 is 32 times larger
 _MEASURES = 3  # and the number of bits set; in more dimensions the leaves get too long
 _LEAF = 128  # rows
-_COLUMNS = 32768  # with a leaf's rows 16 MB of float32
+_COLUMNS = 8192  # with a leaf's rows 4 MB of float32
 _BAND_BITS = 16  # sorted by radix, and 65,536 buckets are enough for 100,000 hashes
 _BAND_COST = 64  # a pair out of a bucket costs as much as so many cells of the projection
 
 
-def near_pairs(hashes: NDArray[np.uint8], max_distance: int) -> Iterator[Pairs]:
+def near_pairs(hashes: NDArray[np.uint8], max_distance: int, rows: NDArray[np.int64] | None = None) -> Iterator[Pairs]:
     """Yields, in chunks, every pair of rows that is near (`shards.duplicates.groups` says what near is).
 
+    Memory: one copy of the hashes, 160 bytes a row beside it, and some 40 MB whatever their number.
+
     Args:
-        hashes: uint8 (N, bytes), no two rows equal.
+        hashes: uint8 (N, bytes).
         max_distance: in bits, at least 1.
+        rows: those to compare, by number, no two of them equal; all of `hashes` by default. Pairs count in `rows`.
     """
-    width = -(-hashes.shape[1] // 8) * 8
-    padded = np.zeros((len(hashes), width), np.uint8)
-    padded[:, : hashes.shape[1]] = hashes
-    words = padded.view(np.uint64)
-    order = np.argsort(np.bitwise_count(words).sum(axis=1, dtype=np.int64), kind="stable")
-    words = words[order]
-    counts = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    counts = np.bitwise_count(hashes).sum(axis=1, dtype=np.uint32)
+    if rows is not None:
+        counts = counts[rows]
+    order = np.argsort(counts, kind="stable")
+    words = np.zeros((len(order), -(-hashes.shape[1] // 8)), np.uint64)
+    words.view(np.uint8)[:, : hashes.shape[1]] = hashes[order if rows is None else rows[order]]
+    counts = counts[order].astype(np.int64)
     for left, right in _candidates(words, counts, max_distance):
         limit = np.minimum(max_distance, (counts[left] + counts[right]) // 10)
         for column in words.T:  # most pairs are over their limit after a few words
@@ -124,32 +130,41 @@ def _by_projection(words: NDArray[np.uint64], counts: NDArray[np.int64], max_dis
     limit in each. Leaves that are further apart in one are not compared. For the rest, with a and b the projections
     and |a|, |b| the bits set, near implies (a - b)^2 - (|a| + |b|) / 10 <= 0: one matrix product for many pairs.
     """
-    places, measures = _project(words)
-    measures = np.column_stack([counts, measures])
-    order, edges = _leaves(measures)
-    counts, places, measures = counts[order], places[order], measures[order]
-    lows, highs = (kind.reduceat(measures, edges[:-1], axis=0) for kind in (np.minimum, np.maximum))
-    squares = np.einsum("ij,ij->i", places, places) - (counts / 10).astype(np.float32)
-    ones = np.ones_like(squares)
-    left_side = np.column_stack([-2 * places, squares, ones])
-    right_side = np.column_stack([places, ones, squares])
-    # (a - b)^2 <= max_distance too, and |b| >= 9/11 |a|; the last term is for float32's rounding
-    limits = (np.minimum(0, max_distance - counts * 2 / 11) + 0.01).astype(np.float32)[:, None]
+    main, offset = _directions(words)
+    order, edges, lows, highs = _leaves(np.column_stack([counts, _signed_sums(words, main)]))
+    counts = counts[order]
+    places = _project(words, order, main, offset)
+    squares = np.concatenate([(some.astype(np.float32) ** 2).sum(axis=1) for some in _blocks(places)])
+    # rounding moves a place by at most 2^-11 of its length, and so a pair's distance by twice that
+    moved = 2 * 2.0**-11 * float(np.sqrt(squares.max(initial=0)))
+    slack = 2 * np.sqrt(max_distance) * moved + moved**2 + 0.01  # and float32's own
+    squares -= counts / np.float32(10)
+    # (a - b)^2 <= max_distance too, and |b| >= 9/11 |a|
+    limits = (np.minimum(0, max_distance - counts * 2 / 11) + slack).astype(np.float32)[:, None]
     leaf_of = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
     for leaf, (begin, end) in enumerate(itertools.pairwise(edges.tolist())):
         reach = np.minimum(max_distance, (highs[leaf, 0] + highs[:, 0]) / 10)
         apart = np.maximum(lows - highs[leaf], lows[leaf] - highs).max(axis=1)
         others = np.flatnonzero((apart <= reach)[leaf_of[begin:]]) + begin
+        here = -2 * places[begin:end].astype(np.float32)
+        limit = limits[begin:end] - squares[begin:end, None]
         for some in np.split(others, range(_COLUMNS, len(others), _COLUMNS)):
-            found = left_side[begin:end] @ right_side[some].T <= limits[begin:end]
-            left, right = np.divmod(np.flatnonzero(found), len(some))  # 40 times faster than nonzero on two axes
+            found = here @ places[some].astype(np.float32).T
+            found += squares[some]
+            left, right = np.divmod(np.flatnonzero(found <= limit), len(some))  # 40 times faster than nonzero in 2-d
             left, right = left + begin, some[right]
             later = left < right
             yield order[left[later]], order[right[later]]
 
 
-def _leaves(measures: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A k-d tree's leaves: an order of the rows, and the edges of runs of at most _LEAF that lie close together."""
+def _leaves(
+    measures: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """A k-d tree's leaves: runs of at most _LEAF rows that lie close together.
+
+    Returns:
+        An order of the rows, the edges of the runs in it, and the least and greatest measures in each.
+    """
     leaves: list[NDArray[np.int64]] = []
     waiting = [np.arange(len(measures))]
     while waiting:
@@ -161,18 +176,53 @@ def _leaves(measures: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
         widest = inside[:, np.ptp(inside, axis=0).argmax()]
         halves = rows[np.argpartition(widest, len(rows) // 2)]
         waiting += [halves[len(rows) // 2 :], halves[: len(rows) // 2]]
-    return np.concatenate(leaves), np.cumsum([0, *map(len, leaves)])
+    bounds = [np.stack([kind.reduce(measures[leaf]) for leaf in leaves]) for kind in (np.minimum, np.maximum)]
+    return np.concatenate(leaves), np.cumsum([0, *map(len, leaves)]), bounds[0], bounds[1]
 
 
-def _project(words: NDArray[np.uint64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The bits on their principal directions, float32 (N, 64), and summed with the signs of the first, int64 (N, 3)."""
-    some = _sample(words).astype(np.float32)
-    centre = some.mean(axis=0)
-    some -= centre
-    _, directions = np.linalg.eigh(some.T @ some)
-    main = directions[:, -_DIRECTIONS:]
-    signs = np.where(main[:, -_MEASURES:] < 0, np.float32(-1), np.float32(1))
-    both = np.column_stack([main, signs])
-    chunks = range(0, len(words), _SAMPLE)  # a bit as a float32 is 32 times larger
-    found = np.concatenate([_bits(words[at : at + _SAMPLE]).astype(np.float32) @ both for at in chunks])
-    return found[:, : main.shape[1]] - centre @ main, np.rint(found[:, main.shape[1] :]).astype(np.int64)
+def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Few rows at a time: a bit as a float32 is 32 times larger."""
+    return (rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK))
+
+
+def _signed_sums(words: NDArray[np.uint64], main: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The bits of each row summed with the signs of the first directions, int64 (N, 3)."""
+    positive = np.packbits(main[:, :_MEASURES] >= 0, axis=0).T
+    masks = np.ascontiguousarray(positive).view(np.uint64)
+    counts = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    sums = [2 * np.bitwise_count(words & mask).sum(axis=1, dtype=np.int64) - counts for mask in masks]
+    return np.column_stack(sums)
+
+
+def _project(
+    words: NDArray[np.uint64], order: NDArray[np.int64], main: NDArray[np.float32], offset: NDArray[np.float32]
+) -> NDArray[np.float16]:
+    """The rows' bits on the directions, in that order, float16 (N, 64)."""
+    places = np.empty((len(words), main.shape[1]), np.float16)
+    for rows, out in zip(_blocks(order), _blocks(places), strict=True):
+        out[:] = _bits(words[rows]).astype(np.float32) @ main - offset
+    return places
+
+
+def _directions(words: NDArray[np.uint64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Orthonormal directions in which the bits differ most, the first the most.
+
+    By subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4): nearly the principal ones.
+
+    Returns:
+        float32 (bits, 64), and the place of the mean row on them.
+    """
+    bits = _sample(words)
+    centre = bits.mean(axis=0, dtype=np.float32)
+    wide = min(_DIRECTIONS + _MARGIN, bits.shape[1])
+    basis = np.random.default_rng(0).standard_normal((bits.shape[1], wide)).astype(np.float32)
+    for _ in range(_ROUNDS):
+        image = np.zeros_like(basis)
+        for some in _blocks(bits):
+            centred = some - centre
+            image += centred.T @ (centred @ basis)
+        basis, sizes = np.linalg.qr(image)
+    # R of the image of an orthonormal basis: its singular vectors put the directions in order
+    turn, _, _ = np.linalg.svd(sizes)
+    main = np.ascontiguousarray((basis @ turn)[:, :_DIRECTIONS])
+    return main, centre @ main

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from shards.files import MAPPED, forget
 from shards.shard_errors import TarDamaged
 
 __all__ = ["BLOCK", "Gap", "Member", "end_blocks", "header", "next_header", "padding", "scan", "split_name", "walk"]
@@ -92,7 +93,7 @@ def walk(data: memoryview, path: Path, start: int = 0) -> Iterator[Member]:
     """The regular files of a tar (ustar, pax, GNU or older), in order.
 
     Args:
-        data: the whole tar.
+        data: the whole tar; of a map, what has been passed is let go of.
         path: its name, for errors.
         start: offset of the header to begin with.
 
@@ -101,6 +102,7 @@ def walk(data: memoryview, path: Path, start: int = 0) -> Iterator[Member]:
             goes on after them.
     """
     at, end = start, len(data)
+    held = start
     first = -1  # where a member's extension headers start
     extended: dict[str, str] = {}
     while True:
@@ -137,6 +139,9 @@ def walk(data: memoryview, path: Path, start: int = 0) -> Iterator[Member]:
                 yield Member(extended.get("path") or _name(block), at if first < 0 else first, body, size)
             first, extended = -1, {}
         at = body + size + -size % BLOCK
+        if at - held > MAPPED:
+            forget(data, held, at)
+            held = at
 
 
 def scan(
