@@ -21,6 +21,7 @@ from PIL import Image
 
 from crawler.shop import pages
 from crawler.shop.catalogue import catalogue
+from crawler.shop.faults import Faults, trouble
 from crawler.shop.folder import folder_catalogue
 from crawler.shop.render import default_thumbnail, rendered
 from crawler.shop.restock import restocked
@@ -137,9 +138,9 @@ def open_shop(
     return Shop(later.catalogue, {**photos, **newly}, default_thumbnail(), renewed=later.renewed)
 
 
-def application(shop: Shop) -> web.Application:
-    """The shop as an aiohttp application."""
-    app = web.Application()
+def application(shop: Shop, faults: Faults | None = None) -> web.Application:
+    """The shop as an aiohttp application, on a bad day if `faults` are given."""
+    app = web.Application(middlewares=[trouble(faults)] if faults else ())
     webp = lru_cache(maxsize=512)(_webp)
 
     async def home(request: web.Request) -> web.StreamResponse:
@@ -221,9 +222,11 @@ def application(shop: Shop) -> web.Application:
 
 
 @asynccontextmanager
-async def serve(shop: Shop, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+async def serve(
+    shop: Shop, host: str = "127.0.0.1", port: int = 0, *, faults: Faults | None = None
+) -> AsyncIterator[str]:
     """Serves `shop` in the running event loop; gives its address, such as "http://127.0.0.1:41234/"; port 0 is any."""
-    runner = web.AppRunner(application(shop), access_log=None, handle_signals=False)
+    runner = web.AppRunner(application(shop, faults), access_log=None, handle_signals=False)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, backlog=1024)
