@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from shards.errors import ConfigError
 from shards.read import permutation
 
-__all__ = ["allot", "label_targets", "round_to"]
+__all__ = ["allot", "label_targets", "nearest", "round_to"]
 
 # Groups are placed by a search that goes back when stuck. It hardly ever is: single samples fill every gap.
 _TRIES = 200_000
@@ -118,7 +118,8 @@ def allot(
         part number of each sample, int64 (N,); -1: left out.
 
     Raises:
-        ConfigError: the groups cannot be placed so; names the label, the part and the group that is too large.
+        ConfigError: the groups cannot be placed so; names the label, the part, the group that is too large, and the
+            `nearest` counts that fit.
     """
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, 1))))
     available = np.bincount(label_ids, minlength=len(labels))
@@ -186,19 +187,57 @@ def _place(
         dead.add((group, left[open_labels[group]].tobytes()))
         waiting.pop()
         if not chosen or tries > _TRIES:
-            raise _too_large(needs[deepest], room, labels, names)
+            raise _too_large(needs, deepest, room, labels, names)
         left[:, chosen.pop()] += needs[group - 1]
     return chosen
 
 
 def _too_large(
-    need: NDArray[np.int64], room: NDArray[np.int64], labels: Sequence[str], names: Sequence[str]
+    needs: list[NDArray[np.int64]],
+    group: int,
+    room: NDArray[np.int64],
+    labels: Sequence[str],
+    names: Sequence[str],
 ) -> ConfigError:
+    need = needs[group]
     label = int(need.argmax())
-    asked = ", ".join(f"{name} {count}" for name, count in zip([*names, "left out"], room[label], strict=True))
+    columns = [*names, "left out"]
+    near = nearest(needs, room)
+    fits = "; ".join(
+        f"{labels[row]} {_said(near[row], columns)}" for row in np.flatnonzero((near != room).any(axis=1)).tolist()
+    )
     return ConfigError(
         "split",
         labels[label],
-        f"its {int(room[label].sum())} samples are to be cut {asked}, but a group of {int(need.sum())} near-duplicates "
-        "that must not be cut fits nowhere any more; ask for other counts, leave more out, or lower the distance",
+        f"its {int(room[label].sum())} samples are to be cut {_said(room[label], columns)}, but a group of "
+        f"{int(need.sum())} near-duplicates that must not be cut fits nowhere any more; "
+        f"the nearest that was found to fit is {fits}; ask for that, leave more out, or lower the distance",
     )
+
+
+def _said(counts: NDArray[np.int64], columns: Sequence[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in zip(columns, counts.tolist(), strict=True))
+
+
+def nearest(needs: Sequence[NDArray[np.int64]], room: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts that the groups do fit, near those asked for: each group goes where most of its room is left.
+
+    Args:
+        needs: samples of each label in each group of several, int64 (L,).
+        room: samples of each label wanted in each part, the last column those left out, int64 (L, P + 1).
+
+    Returns:
+        int64 (L, P + 1), with the same sum in each row.
+    """
+    used = np.zeros_like(room)
+    for need in sorted(needs, key=lambda need: -int(need.sum())):
+        own = need > 0
+        left = (room - used)[own] - need[own][:, None]
+        used[:, left.min(axis=0).argmax()] += need
+    found = np.maximum(used, room)
+    for row, wanted in enumerate(room.sum(axis=1)):
+        while (over := int(found[row].sum() - wanted)) > 0:  # what one part has too much, others must do without
+            spare = found[row] - used[row]
+            column = len(spare) - 1 if spare[-1] else int(spare.argmax())
+            found[row, column] -= min(over, int(spare[column]))
+    return found

@@ -32,6 +32,8 @@ class Pages:
     def release(self) -> None:
         """Lets go of all pages now; views stay valid and are read again from the file when looked at."""
         self._read = 0
+        if not isinstance(self._source.tars, list):  # of a set in a store the cache decides
+            return
         for tar in self._source.tars:
             if isinstance(tar.obj, mmap.mmap):
                 tar.obj.madvise(mmap.MADV_DONTNEED)

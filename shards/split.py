@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,22 @@ from PIL import Image
 
 from shards.allot import allot, label_targets
 from shards.duplicates import DEFAULT_DISTANCE, HASH_BITS, groups, hash_image
-from shards.files import fsync_folder, write_atomic
+from shards.errors import ConfigError
+from shards.folds import folds
+from shards.new_folder import new_folder
 from shards.pages import Pages
+from shards.parts import RECIPE_NAME, SplitProgress, write_parts
 from shards.read import permutation
-from shards.sample import Sample
 from shards.shard_errors import TargetNotEmpty
 from shards.shard_set import ShardSet
-from shards.writer import MAX_SAMPLES, write_set
+from shards.shuffle import MEMORY_BYTES
+from shards.writer import MAX_SAMPLES
 
-__all__ = ["RECIPE_NAME", "Split", "SplitProgress", "hashes_of", "leaks", "open_split", "split"]
+__all__ = ["RECIPE_NAME", "Split", "SplitProgress", "hashes_of", "leaks", "open_split", "split", "split_folds"]
 
-RECIPE_NAME = "split.json"
 PARTS = ("train", "val", "test")
 _HASH_BYTES = HASH_BITS // 8
-
-
-@dataclass(frozen=True, slots=True)
-class SplitProgress:
-    """How far a split is.
-
-    Args:
-        stage: "hash", "group" or "write".
-        done, total: samples.
-    """
-
-    stage: str
-    done: int
-    total: int
+_NAIVE = "samples of each part with a near-duplicate in another part, were the parts cut without groups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +59,7 @@ def split(
     seed: int = 0,
     distance: int = DEFAULT_DISTANCE,
     shard_samples: int = MAX_SAMPLES,
+    memory_bytes: int = MEMORY_BYTES,
     on_progress: Callable[[SplitProgress], None] | None = None,
 ) -> Split:
     """Writes out/<name>, a shard set a part, and out/split.json; the same arguments give the same bytes.
@@ -77,7 +67,7 @@ def split(
     Every part has exactly the number of samples asked for, of every label. Near-duplicates (`shards.duplicates.groups`)
     stay together, whatever their labels; samples get their group's number as "group" in their JSON. Samples are
     shuffled over each part; who goes where depends on the keys, not on the order they are stored in. Memory does not
-    grow with the images: they are copied one by one from the mapped tars.
+    grow with the images: a set larger than `memory_bytes` is rewritten in two passes (`shards.shuffle`).
 
     Args:
         source: an opened set, or its folder.
@@ -85,13 +75,15 @@ def split(
         counts: samples a part, such as (4500, 1500, 2000), shared among the labels in proportion.
         fractions: of the set a part, such as (0.6, 0.2, 0.2).
         label_counts: samples a part for each label, such as {"guitar": (3880, 1311, 1733), "bass": (620, 189, 267)}.
-        names: of the parts.
+        names: of the parts, as many as there are numbers.
         seed: decides who goes where, and the order.
         distance: the largest number of differing bits of near-duplicates; 0: only equal hashes.
         shard_samples: samples a shard.
+        memory_bytes: of samples held at a time.
 
     Raises:
-        ConfigError: the numbers do not fit the set; names the label, the part and what there is.
+        ConfigError: the numbers do not fit the set, or its groups do not fit the numbers; names the label, the part and
+            what there is, and the nearest numbers that were found to fit.
         TargetNotEmpty: `out` holds something.
     """
     if isinstance(source, Path):
@@ -106,10 +98,12 @@ def split(
                 seed=seed,
                 distance=distance,
                 shard_samples=shard_samples,
+                memory_bytes=memory_bytes,
                 on_progress=on_progress,
             )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TargetNotEmpty(out)
+        raise TargetNotEmpty(out)  # before the work, not after it
+    _check_names(names)
     report = on_progress or (lambda progress: None)
     label_ids, total = source.label_ids, len(source)
     available = np.bincount(label_ids, minlength=len(source.labels))
@@ -138,49 +132,101 @@ def split(
         "groups": _describe(group_ids, label_ids),
         "unreadable": unreadable,
         "left_out": _by_label(label_ids[part < 0], source.labels),
-        "naive": {
-            "leaked": leaks(_naive(label_ids, targets, seed), group_ids, names),
-            "meaning": "samples of each part with a near-duplicate in another part, were the parts cut without groups",
-        },
+        "absent": _absent(targets, source.labels, names),
+        "naive": {"leaked": leaks(_naive(label_ids, targets, seed), group_ids, names), "meaning": _NAIVE},
     }
-    out = out.absolute()
-    beside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)  # what a killed attempt left
-    beside.mkdir(parents=True)
-    written = 0
-
-    def samples(chosen: NDArray[np.int64]) -> Iterator[Sample]:
-        nonlocal written
-        for place in chosen.tolist():
-            sample = source.sample(int(by_key[place]))
-            yield replace(sample, meta=sample.meta | {"group": int(group_ids[place])})
-            written += 1
-            if not written % 256:
-                report(SplitProgress("write", written, int((part >= 0).sum())))
-
-    try:
-        described = {}
-        for number, name in enumerate(names):
-            chosen = order[part[order] == number]
-            origin = {"kind": "split", "of": source.digest, "part": name, "seed": seed}
-            with write_set(
-                beside / name,
-                samples(chosen),
-                source.labels,
-                source=origin,
-                split=name,
-                shard_samples=shard_samples,
-            ) as made:
-                described[name] = {"samples": len(made), "counts": made.counts, "digest": made.digest}
-        recipe["parts"] = described
-        text = json.dumps(recipe, ensure_ascii=False, indent=1)
-        write_atomic(beside / RECIPE_NAME, [text.encode(), b"\n"])
-        beside.rename(out)
-        fsync_folder(out.parent)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+    with new_folder(out) as beside:
+        write_parts(
+            source,
+            beside,
+            {name: by_key[order[part[order] == number]] for number, name in enumerate(names)},
+            _by_sample(group_ids, by_key),
+            recipe,
+            shard_samples=shard_samples,
+            memory_bytes=memory_bytes,
+            on_progress=report,
+        )
     return open_split(out)
+
+
+def split_folds(
+    source: ShardSet,
+    out: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    distance: int = DEFAULT_DISTANCE,
+    shard_samples: int = MAX_SAMPLES,
+    memory_bytes: int = MEMORY_BYTES,
+    on_progress: Callable[[SplitProgress], None] | None = None,
+) -> list[Split]:
+    """Writes `count` splits for cross-validation, out/fold-0 and so on, each to be trained on as it is.
+
+    The set is cut into `count` parts of one mix of labels, groups whole (`shards.folds`). Fold i tests on part i,
+    selects its model on part i + 1 and trains on the rest, so that every sample is tested once. Takes `count` times the
+    set's disk.
+
+    Args:
+        source: an opened set.
+        out: absent or an empty folder; it appears whole or not at all.
+        count: of folds, 3 or more.
+        seed, distance, shard_samples, memory_bytes: as of `split`.
+
+    Raises:
+        ConfigError: fewer than 3 folds, or a fold would be empty.
+        TargetNotEmpty: `out` holds something.
+    """
+    if count < 3:
+        raise ConfigError(
+            "split", "folds", f"{count}; expected 3 or more: one to test, one to select, the rest to train"
+        )
+    report = on_progress or (lambda progress: None)
+    total = len(source)
+    with new_folder(out) as beside:
+        hashes, unreadable = hashes_of(source, lambda done: report(SplitProgress("hash", done, total)))
+        by_key = np.argsort(source.index.keys, kind="stable")
+        label_ids, group_ids = source.label_ids[by_key], groups(hashes[by_key], distance)
+        report(SplitProgress("group", total, total))
+        fold = folds(label_ids, group_ids, count, seed)
+        if len(np.unique(fold)) < count:
+            raise ConfigError(
+                "split", "folds", f"{count}, but there are {len(set(group_ids.tolist()))} unlike images only"
+            )
+        order = permutation(total, seed, 1)
+        for number in range(count):
+            part = np.select([fold == number, fold == (number + 1) % count], [2, 1], 0)
+            targets = np.column_stack(
+                [np.bincount(label_ids[part == n], minlength=len(source.labels)) for n in range(3)]
+            )
+            recipe = {
+                "recipe": {
+                    "fold": number,
+                    "folds": count,
+                    "names": list(PARTS),
+                    "seed": seed,
+                    "distance": distance,
+                    "hash_bits": HASH_BITS,
+                },
+                "source": {"digest": source.digest, "samples": total, "counts": source.counts},
+                "groups": _describe(group_ids, label_ids),
+                "unreadable": unreadable,
+                "left_out": _by_label(label_ids[:0], source.labels),
+                "absent": _absent(targets, source.labels, PARTS),
+                "naive": {"leaked": leaks(_naive(label_ids, targets, seed), group_ids, PARTS), "meaning": _NAIVE},
+            }
+            write_parts(
+                source,
+                beside / f"fold-{number}",
+                {name: by_key[order[part[order] == n]] for n, name in enumerate(PARTS)},
+                _by_sample(group_ids, by_key),
+                recipe,
+                shard_samples=shard_samples,
+                memory_bytes=memory_bytes,
+                on_progress=lambda at, n=number: report(  # type: ignore[misc]
+                    SplitProgress(at.stage, n * total + at.done, count * total)
+                ),
+            )
+    return [open_split(out / f"fold-{number}") for number in range(count)]
 
 
 def open_split(folder: Path) -> Split:
@@ -239,6 +285,15 @@ def _known_hash(meta: Mapping[str, Any], data: bytes) -> bytes | None:
         return None
 
 
+def _check_names(names: Sequence[str]) -> None:
+    """Names become folders: no path, none hidden, none twice."""
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", name) or name == RECIPE_NAME:
+            raise ConfigError("split", "names", f"{name!r}; expected letters, digits, _ and -, such as train")
+    if len(set(names)) != len(names) or not names:
+        raise ConfigError("split", "names", f"{', '.join(names) or 'none'}; expected one or more, each once")
+
+
 def leaks(part: NDArray[np.int64], group_ids: NDArray[np.int64], names: Sequence[str]) -> dict[str, int]:
     """For each part the number of its samples that have a group-mate in another part.
 
@@ -263,6 +318,22 @@ def _naive(label_ids: NDArray[np.int64], targets: NDArray[np.int64], seed: int) 
         mine = order[label_ids[order] == label][: int(row.sum())]
         part[mine] = np.repeat(np.arange(len(row)), row)
     return part
+
+
+def _absent(targets: NDArray[np.int64], labels: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """By part, the labels that other parts have and it has not: too rare, or not asked for."""
+    found = {
+        name: [label for label, row in zip(labels, targets, strict=True) if row.any() and not row[number]]
+        for number, name in enumerate(names)
+    }
+    return {name: missing for name, missing in found.items() if missing}
+
+
+def _by_sample(group_ids: NDArray[np.int64], by_key: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Group numbers in the order that samples are stored in."""
+    found = np.empty_like(group_ids)
+    found[by_key] = group_ids
+    return found
 
 
 def _describe(group_ids: NDArray[np.int64], label_ids: NDArray[np.int64]) -> dict[str, int]:

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from shards.allot import allot, label_targets
+from shards.allot import allot, label_targets, nearest
 from shards.duplicates import DEFAULT_DISTANCE, HASH_BITS, hash_image
 from shards.errors import ConfigError
 from shards.sample import Sample
 from shards.shard_errors import TargetNotEmpty
 from shards.shard_set import ShardSet
-from shards.split import SplitProgress, hashes_of, leaks, open_split, split
+from shards.split import SplitProgress, hashes_of, leaks, open_split, split, split_folds
 from shards.writer import write_set
 
 Draw = Callable[..., bytes]
@@ -148,6 +148,58 @@ def stop(progress: SplitProgress) -> None:
     raise RuntimeError("stop")
 
 
+def test_any_parts_by_any_names(source: ShardSet, tmp_path: Path) -> None:
+    names = ("a", "b", "c", "holdout")
+    made = split(source, tmp_path / "out", fractions=(0.25,) * 4, names=names)
+    assert {name: len(part) for name, part in made.parts.items()} == dict.fromkeys(names, 30)
+    for bad in (("a", "a"), ("..", "b"), ("a/b", "c"), (".x", "y"), ("split.json", "b")):
+        with pytest.raises(ConfigError, match="split: names"):
+            split(source, tmp_path / "bad", fractions=(0.5, 0.5), names=bad)
+
+
+def test_two_passes_write_what_one_does(source: ShardSet, tmp_path: Path) -> None:
+    stages = []
+    one = split(source, tmp_path / "one", counts=(60, 20, 20))
+    two = split(
+        source,
+        tmp_path / "two",
+        counts=(60, 20, 20),
+        memory_bytes=50_000,
+        on_progress=lambda at: stages.append(at.stage),
+    )
+    for name in one.parts:
+        assert one.parts[name].digest == two.parts[name].digest
+    assert [path.name for path in (tmp_path / "two").iterdir() if path.name.startswith(".")] == []
+
+
+def test_folds_are_splits_that_test_every_sample_once(source: ShardSet, tmp_path: Path) -> None:
+    made = split_folds(source, tmp_path / "cv", 4, seed=1)
+    assert [fold.folder.name for fold in made] == ["fold-0", "fold-1", "fold-2", "fold-3"]
+    tested: list[str] = []
+    for number, fold in enumerate(made):
+        every_pair_apart(list(fold.parts.values()), DEFAULT_DISTANCE)
+        keys = {name: [part.key(i) for i in range(len(part))] for name, part in fold.parts.items()}
+        assert sorted(key for some in keys.values() for key in some) == sorted(sample.key for sample in source)
+        assert abs(len(keys["test"]) - 30) <= 3
+        assert abs(fold.parts["test"].counts["bass"] - source.counts["bass"] / 4) <= 3
+        following = made[(number + 1) % 4].parts["test"]
+        assert sorted(keys["val"]) == sorted(following.key(i) for i in range(len(following)))
+        tested += keys["test"]
+    assert len(tested) == len(set(tested)) == len(source)
+    with pytest.raises(ConfigError, match="3 or more"):
+        split_folds(source, tmp_path / "two", 2)
+    with pytest.raises(ConfigError, match="unlike images only"):
+        split_folds(source, tmp_path / "many", 110)
+    assert [path.name for path in tmp_path.iterdir()] == ["cv"]
+
+
+def test_labels_that_a_part_lacks_are_named(make: Make, tmp_path: Path) -> None:
+    samples = [make(n, int(n == 9)) for n in range(10)]
+    with write_set(tmp_path / "set", samples, ["a", "rare", "none"], source={}) as made:
+        recipe = split(made, tmp_path / "out", fractions=(0.6, 0.2, 0.2)).recipe
+    assert recipe["absent"] == {"val": ["rare"], "test": ["rare"]}
+
+
 def test_open_split(source: ShardSet, tmp_path: Path) -> None:
     made = split(source, tmp_path / "out", fractions=(0.6, 0.2, 0.2))
     again = open_split(tmp_path / "out")
@@ -197,6 +249,36 @@ def test_a_group_too_large_for_every_part_is_named() -> None:
         allot(label_ids, groups, np.array([[5, 5]]), ["guitar"], ["train", "val"], 0)
     part = allot(label_ids, groups, np.array([[7, 3]]), ["guitar"], ["train", "val"], 0)
     assert part.tolist() == [0] * 7 + [1] * 3
+
+
+def test_the_nearest_counts_that_fit_are_named_and_do_fit() -> None:
+    groups = np.array([0] * 7 + [1] * 2 + [2])
+    with pytest.raises(ConfigError, match="nearest that was found to fit is guitar train 7, val 3, left out 0; ask"):
+        allot(np.zeros(10, np.int64), groups, np.array([[5, 5]]), ["guitar"], ["train", "val"], 0)
+    assert (allot(np.zeros(10, np.int64), groups, np.array([[7, 3]]), ["guitar"], ["train", "val"], 0) >= 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_nearest_counts_can_be_had(data: st.DataObject) -> None:
+    labels, parts = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
+    sizes = data.draw(st.lists(st.lists(st.integers(0, 4), min_size=labels, max_size=labels), min_size=1, max_size=6))
+    needs = [np.array(size) for size in sizes if sum(size) > 1]
+    groups = np.repeat(np.arange(len(sizes)), [sum(size) for size in sizes])
+    label_ids = np.concatenate([np.repeat(np.arange(labels), size) for size in sizes]).astype(np.int64)
+    available = np.bincount(label_ids, minlength=labels)
+    shares = data.draw(st.lists(st.floats(0.1, 1), min_size=parts + 1, max_size=parts + 1))
+    room = np.zeros((labels, parts + 1), np.int64)
+    for label, count in enumerate(available.tolist()):
+        edges = np.round(np.cumsum(shares) / sum(shares) * count).astype(np.int64)
+        room[label] = np.diff(edges, prepend=0)
+    found = nearest(needs, room)
+    assert (found >= 0).all()
+    assert found.sum(axis=1).tolist() == available.tolist()
+    part = allot(label_ids, groups, found[:, :-1], ["a", "b"][:labels], ["x", "y", "z"][:parts], 0)
+    for label in range(labels):
+        counted = [int((part[label_ids == label] == n).sum()) for n in range(parts)]
+        assert counted == found[label, :-1].tolist()
 
 
 def test_odd_targets_of_pairs_only_are_refused_quickly() -> None:
