@@ -10,7 +10,6 @@ import typer
 from rich.markup import escape
 
 from bassline import console, places
-from bassline.set_info import describe
 from bassline.set_options import LocalSetPath, RawSetPath, part_folders
 from shards.errors import ConfigError
 
@@ -150,6 +149,7 @@ def index(
     """
     if not any(shards.glob("*.tar")):
         raise ConfigError("SET", "", f"{shards} holds no *.tar; give the folder of a shard set")
+    from shards.describe import describe
     from shards.shard_set import rebuild
 
     with console.stage("index") as stage, rebuild(shards, labels) as made:

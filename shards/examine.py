@@ -24,7 +24,11 @@ from shards.index import IMAGE_EXTENSIONS, Index, TarSample, label_told, rest_cr
 from shards.sample import sniff
 from shards.shard_errors import TarDamaged
 
-__all__ = ["Evidence", "Finding", "TarContents", "examine", "read_tar"]
+__all__ = ["NOT_INTACT", "Evidence", "Finding", "TarContents", "examine", "read_tar"]
+
+
+NOT_INTACT = frozenset({"component", "crc", "duplicate key", "label", "json", "image"})
+"""Kinds of findings that say of a sample that it is not to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,8 @@ class Finding:
     """Something wrong.
 
     Args:
-        kind: "manifest", "missing", "truncated", "damaged", "digest", "crc", "component", "duplicate key", "label",
-            "json", "image", "extension", "index" or "dali index".
+        kind: "manifest", "missing", "truncated", "damaged", "digest", "crc", "component", "duplicate key",
+            "duplicate member", "label", "json", "image", "extension", "index" or "dali index".
         file: name in the set's folder.
         offset: byte offset in the file where the sample, member or gap starts; None for the file as a whole.
         key: the sample's, if there is one.
@@ -241,7 +245,7 @@ def _missing(sample: TarSample, torn: bool) -> Iterator[tuple[str, str]]:
     if torn:
         yield "component", f"beside damaged bytes, and not whole; it has {there}"
     for ext in sample.twice:
-        yield "component", f".{ext} stands twice"
+        yield "duplicate member", f".{ext} stands twice; the first counts"
 
 
 def _meta(

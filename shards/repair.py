@@ -21,7 +21,7 @@ import numpy as np
 
 from shards import tar
 from shards.decodable import problem_of
-from shards.examine import Finding, read_tar
+from shards.examine import NOT_INTACT, Finding, read_tar
 from shards.files import fsync_folder, map_file, write_atomic
 from shards.index import IMAGE_EXTENSIONS, TarSample, label_told, write_dali_index
 from shards.quarantine import QUARANTINE_NAME
@@ -35,8 +35,7 @@ __all__ = ["ASIDE", "LOST_NAME", "Lost", "Repair", "repair"]
 ASIDE = "damaged"
 LOST_NAME = "lost.jsonl"
 
-_PER_SAMPLE = frozenset({"component", "crc", "duplicate key", "label", "json", "image"})  # such a sample is left out
-_REWRITE = _PER_SAMPLE | {"truncated", "damaged", "extension"}
+_REWRITE = NOT_INTACT | {"truncated", "damaged", "duplicate member", "extension"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def repair(
 
 def _into(folder: Path, target: Path, findings: tuple[Finding, ...], decode: bool) -> Repair:
     known = known_of(folder)
-    drop = {(found.file, found.offset): found for found in reversed(findings) if found.kind in _PER_SAMPLE}
+    drop = {(found.file, found.offset): found for found in reversed(findings) if found.kind in NOT_INTACT}
     damaged = {found.file for found in findings if found.kind in _REWRITE and found.file.endswith(".tar")}
     labels = _labels(folder, known)
     intact: set[str] = set()
@@ -260,7 +259,7 @@ def _lost(
     """By key: samples of the index that are in the set no more, and others that were left out."""
     reasons: dict[str, Finding] = {}
     for found in findings:
-        if found.key is not None and found.kind in _PER_SAMPLE:
+        if found.key is not None and found.kind in NOT_INTACT:
             reasons.setdefault(found.key, found)
     lost: dict[str, Lost] = {}
     if known.index is not None:
@@ -273,7 +272,8 @@ def _lost(
                 name, offset = known.tar_names[rows[number]["shard"]], int(rows[number]["offset"])
                 lost[key] = Lost(key, name, offset, reason)
     for key, why in reasons.items():
-        if key not in intact and key not in lost:
+        # a key that is not in the index came of a header whose damage its checksum, a mere sum, does not show
+        if key not in intact and key not in lost and why.file not in known.tar_names:
             lost[key] = Lost(key, why.file, why.offset, f"{why.kind}: {why.problem}")
     return list(lost.values())
 

@@ -28,6 +28,7 @@ from shards.writer import ShardInfo
 
 __all__ = [
     "MANIFEST_NAME",
+    "NEXT_INDEX",
     "ORIGIN_NAME",
     "Location",
     "Manifest",
@@ -41,7 +42,7 @@ __all__ = [
 
 MANIFEST_NAME = "dataset.json"
 ORIGIN_NAME = ".origin.json"  # in a folder that stands for a set in a store: its address
-_NEXT_INDEX = f"{INDEX_NAME}.next"  # of the manifest that is about to be, or has just become, dataset.json
+NEXT_INDEX = f"{INDEX_NAME}.next"  # of the manifest that is about to be, or has just become, dataset.json
 _FORMAT, _VERSION = "bassline shard set", 1
 
 
@@ -118,7 +119,7 @@ def finish(
             ShardInfo(path.name, samples, path.stat().st_size, digest)
             for path, samples, digest in zip(tars, walked.samples, digests, strict=True)
         ]
-    write_index(folder, shards, walked, name=_NEXT_INDEX)
+    write_index(folder, shards, walked, name=NEXT_INDEX)
     counts = np.bincount(walked.rows["label"], minlength=len(labels)).tolist()
     manifest = {
         "format": _FORMAT,
@@ -132,7 +133,7 @@ def finish(
         "shards": [asdict(info) for info in shards],
     }
     write_atomic(folder / MANIFEST_NAME, [json.dumps(manifest, ensure_ascii=False, indent=1).encode(), b"\n"])
-    (folder / _NEXT_INDEX).replace(folder / INDEX_NAME)
+    (folder / NEXT_INDEX).replace(folder / INDEX_NAME)
     for stale in set(folder.glob("*.idx")) - {*(path.with_suffix(".idx") for path in tars), folder / INDEX_NAME}:
         stale.unlink()
     fsync_folder(folder)
@@ -247,7 +248,7 @@ def load_set_index(folder: Path, manifest: Manifest) -> Index:
         return load_index(folder / INDEX_NAME, manifest.shards)
     except StaleIndex:
         with suppress(StaleIndex):
-            return load_index(folder / _NEXT_INDEX, manifest.shards)
+            return load_index(folder / NEXT_INDEX, manifest.shards)
         raise
 
 

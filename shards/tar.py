@@ -176,12 +176,19 @@ def scan(
             at = found
             continue
         wrong = damaged(member) if damaged else None
-        if wrong or (wrong is None and not _header_at(data, member.end)):
-            found = next_header(data, member.offset, member.end)
+        content = member.offset + member.size
+        follows = _header_at(data, member.end)
+        if wrong or (wrong is None and not follows):
+            found = next_header(data, member.offset, content)
             if found is not None:
                 yield Gap(member.header, found, f"{member.name} is cut short: the next header comes inside it")
                 at = found
                 continue
+        if not follows and (found := next_header(data, content, member.end)) is not None:
+            yield member
+            yield Gap(content, found, f"the next header comes before the last block of {member.name} ends")
+            at = found
+            continue
         yield member
         at = member.end
     yield Gap(end, end, "the tar ends here without its end blocks: it is truncated")

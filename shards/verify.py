@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from shards import tar
-from shards.examine import Evidence, Finding, examine, read_tar
+from shards.examine import NOT_INTACT, Evidence, Finding, examine, read_tar
 from shards.files import map_file, sha256_of
 from shards.index import INDEX_NAME, Index, TarSample, dali_index, read_index
 from shards.quarantine import Quarantined, add_to_quarantine
 from shards.shard_errors import REBUILD, ManifestDamaged, ManifestMissing, StaleIndex
-from shards.shard_set import MANIFEST_NAME, Manifest, load_set_index, read_manifest
+from shards.shard_set import MANIFEST_NAME, NEXT_INDEX, Manifest, load_set_index, read_manifest
 
 __all__ = ["Finding", "Known", "VerifyProgress", "known_of", "quarantine", "verify"]
 
@@ -73,6 +73,8 @@ def known_of(folder: Path, findings: list[Finding] | None = None) -> Known:
         if manifest is not None:
             index = load_set_index(folder, manifest)
             names = tuple(info.name for info in manifest.shards)
+            if (folder / NEXT_INDEX).exists():
+                found.append(Finding("index", NEXT_INDEX, None, None, f"a write was interrupted here; {REBUILD}"))
         elif (folder / INDEX_NAME).exists():
             told, index = read_index(folder / INDEX_NAME)
             names = tuple(name for name, *_ in told)
@@ -126,7 +128,9 @@ def verify(
             data = map_file(path)
             contents = read_tar(data, path, evidence)
             inside = list(examine(contents, data, path.name, evidence, report))
-            inside += _twice(contents.samples, path.name, seen, {found.offset for found in inside if found.key})
+            inside += _twice(
+                contents.samples, path.name, seen, {found.offset for found in inside if found.kind in NOT_INTACT}
+            )
             findings += sorted(inside, key=lambda finding: finding.offset or 0)
             labelled = labelled or any("cls" in sample.members for sample in contents.samples)
             if info is not None and sha256 != info.sha256:

@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shards.errors import ConfigError
-from shards.read import Batch, BatchReader, SetChanged, permutation
+from shards.quarantine import QUARANTINE_NAME, Quarantined, add_to_quarantine
+from shards.read import Batch, BatchReader, SetChanged, State, permutation
 from shards.sample import Sample
-from shards.shard_set import ShardSet
+from shards.shard_errors import SampleDamaged
+from shards.shard_set import ShardSet, finish
+from shards.verify import verify
 from shards.writer import write_set
 
 N = 23
@@ -90,6 +93,107 @@ def test_no_rank_and_no_resume_loses_or_doubles_a_sample(
             next(reader)
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batch_size=st.integers(1, 30),
+    world=st.integers(1, 3),
+    workers=st.integers(1, 6),
+    workers_after=st.integers(1, 4),
+    stop=st.integers(0, 12),
+    drop_last=st.booleans(),
+)
+def test_workers_in_turns_are_one_reader(
+    source: ShardSet, batch_size: int, world: int, workers: int, workers_after: int, stop: int, drop_last: bool
+) -> None:
+    """Each rank's workers, asked in turns as a DataLoader does, interrupted, and gone on with by another number."""
+    whole = [check(batch) for batch in BatchReader(source, batch_size, seed=3, drop_last=drop_last)]
+    seen: list[list[int]] = [[] for _ in whole]
+
+    def take(rank: int, count: int, start: int, workers: int, limit: int | None) -> tuple[int, State | None]:
+        readers = [
+            BatchReader(
+                source, batch_size, seed=3, start=start, rank=rank, world=world,
+                worker=worker, workers=workers, drop_last=drop_last,
+            )
+            for worker in range(workers)
+        ]  # fmt: skip
+        assert sum(map(len, readers)) == len(whole) - count
+        state: State | None = None
+        taken = 0
+        while limit is None or taken < limit:
+            reader = readers[taken % workers]
+            batch = next(reader, None)
+            if batch is None:
+                break
+            seen[count + taken] += check(batch)
+            state = reader.state
+            taken += 1
+        return taken, state
+
+    for rank in range(world):
+        taken, state = take(rank, 0, 0, workers, stop)
+        take(rank, taken, state["position"] if state else 0, workers_after, None)
+    assert seen == whole
+
+
+def test_epochs_follow_each_other(source: ShardSet) -> None:
+    reader = BatchReader(source, 4, seed=1, worker=1, workers=2, on_bad="skip")
+    list(reader)
+    following = reader.next_epoch()
+    assert (following.epoch, following.worker, following.workers, following.on_bad) == (1, 1, 2, "skip")
+    expected = [check(batch) for batch in BatchReader(source, 4, seed=1, epoch=1)][1::2]
+    assert [check(batch) for batch in following] == expected
+
+
+def test_what_a_reader_does_about_changed_bytes_is_an_argument(tmp_path: Path) -> None:
+    samples = [Sample(f"k{n:02d}", bytes([n + 1]) * 600, "jpg", 0) for n in range(9)]
+    with write_set(tmp_path / "set", samples, ["a"], source={}, shard_samples=4) as made:
+        at = int(made.index.rows[5]["image"]) + 7
+        path = made.folder / "shard-000001.tar"
+        data = bytearray(path.read_bytes())
+        data[at] ^= 255
+        path.write_bytes(data)
+    told: list[str] = []
+    with ShardSet.open(tmp_path / "set") as opened:
+        assert sum(map(len, BatchReader(opened, 4, seed=0))) == 9  # nobody looks
+        with pytest.raises(SampleDamaged, match=r"shard-000001\.tar@\d+ k05: the image's bytes") as caught:
+            list(BatchReader(opened, 4, seed=0, on_bad="raise"))
+        assert "--quarantine" in str(caught.value)
+        for policy in ("skip", lambda location, problem: told.append(f"{location}: {problem}")):
+            reader = BatchReader(opened, 4, seed=0, on_bad=policy)
+            seen = [i for batch in reader for i in batch.indices.tolist()]
+            assert sorted(seen) == [0, 1, 2, 3, 4, 6, 7, 8]
+            assert (reader.bad, reader.state["position"]) == (1, 9)
+        with pytest.raises(ConfigError, match="on_bad"):
+            BatchReader(opened, 4, on_bad="ignore")  # type: ignore[arg-type]
+    assert len(told) == 1
+    assert told[0].startswith("shard-000001.tar@")
+    add_to_quarantine(tmp_path / "set", [Quarantined("k05", "", "flipped")])
+    with ShardSet.open(tmp_path / "set") as opened:
+        assert sum(map(len, BatchReader(opened, 4, seed=0, on_bad="raise"))) == 8
+        state = BatchReader(opened, 4).state
+    (tmp_path / "set" / QUARANTINE_NAME).unlink()
+    with ShardSet.open(tmp_path / "set") as opened, pytest.raises(SetChanged):
+        BatchReader.resume(opened, state, 4)
+
+
+def test_an_empty_set_and_an_empty_tar(tmp_path: Path) -> None:
+    with write_set(tmp_path / "none", [], ["a"], source={}) as none:
+        assert list(BatchReader(none, 4, seed=0, rank=1, world=2, worker=1, workers=3)) == []
+    assert verify(tmp_path / "none") == []
+    with write_set(tmp_path / "set", [Sample("k", b"x", "jpg", 0)], ["a"], source={}) as made:
+        folder = made.folder
+    (folder / "shard-000001.tar").write_bytes(bytes(10240))
+    with finish(folder, ["a"], source={}) as opened:
+        assert [info.samples for info in opened.manifest.shards] == [1, 0]
+        found = [
+            sum(len(batch) for batch in BatchReader(opened, 4, seed=0, rank=rank, world=2, worker=worker, workers=3))
+            for rank in range(2)
+            for worker in range(3)
+        ]
+        assert sum(found) == 1
+
+
 def test_drop_last_and_lengths(source: ShardSet) -> None:
     assert len(BatchReader(source, 5)) == 5
     reader = BatchReader(source, 5, drop_last=True)
@@ -111,7 +215,16 @@ def test_a_changed_set_is_refused(source: ShardSet, small: ShardSet) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batch_size": 0}, {"start": -1}, {"start": 24}, {"rank": 2, "world": 2}, {"world": 0}, {"seed": -1}]
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"start": -1},
+        {"start": 24},
+        {"rank": 2, "world": 2},
+        {"world": 0},
+        {"worker": 1},
+        {"seed": -1},
+    ],
 )
 def test_wrong_arguments_are_named(source: ShardSet, wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="expected"):

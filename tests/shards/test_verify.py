@@ -3,15 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from PIL import Image
-
 from shards.index import INDEX_NAME
 from shards.sample import Sample
 from shards.shard_set import MANIFEST_NAME, ShardSet, finish
-from shards.sheet import sheet
 from shards.verify import Finding, VerifyProgress, verify
-from shards.writer import ShardWriter, write_set
+from shards.writer import ShardWriter
 
 Make = Callable[..., Sample]
 
@@ -132,21 +128,3 @@ def test_missing_components(tmp_path: Path) -> None:
         ("c", 2048, "no .cls; it has json"),
         ("c", 2048, "no image; it has json"),
     ]
-
-
-def test_sheet(small: ShardSet, tmp_path: Path) -> None:
-    path = sheet(small, tmp_path / "sheet.png", per_label=3, columns=4, cell=32)
-    with Image.open(path) as page:
-        assert page.size == (4 * 36 + 4, 2 * (18 + 36) + 4)
-        assert len(page.getcolors(100_000)) > 20
-    again = sheet(small, tmp_path / "again.png", per_label=3, columns=4, cell=32)
-    assert again.read_bytes() == path.read_bytes()
-
-
-@pytest.mark.filterwarnings("error")
-def test_sheet_of_bad_images_and_empty_labels(tmp_path: Path) -> None:
-    with (
-        write_set(tmp_path / "set", [Sample("k", b"no image", "jpg", 0)], ["a", "b"], source={}) as made,
-        Image.open(sheet(made, tmp_path / "sheet.png")) as page,
-    ):
-        assert (255, 0, 0) in {color for _, color in page.getcolors(100_000)}
