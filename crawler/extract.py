@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from parsel import Selector
+from lxml import etree, html  # type: ignore[import-untyped]
 
 from crawler.selectors import compile_pattern, found_by
 from crawler.site import Listing
@@ -35,6 +35,7 @@ __all__ = [
 
 MAX_LINKS = 10_000  # of one page; a page with more is no category page
 MAX_ITEMS = 1_000
+_EMPTY = b"<html></html>"
 MAX_CANDIDATES = 32  # of one image
 MAX_CRUMBS = 50
 _SEPARATORS = " />»›→|·"  # that stand between breadcrumbs
@@ -81,16 +82,19 @@ def parse(body: bytes, url: str, content_type: str = "") -> Tree:
         url: its final address.
         content_type: the header, for its charset; UTF-8 without.
     """
-    charset = content_type.partition("charset=")[2].partition(";")[0].strip(" '\"").lower() or "utf-8"
+    charset = content_type.lower().partition("charset=")[2].partition(";")[0].strip(" '\"") or "utf-8"
     try:
-        "".encode(charset)
-    except (LookupError, ValueError):
-        charset = "utf-8"
-    body = body.strip() or b"<html></html>"
+        text = body.decode(charset, "replace")
+    except (LookupError, ValueError):  # no charset, one that is none of text, or one that knows no "replace"
+        text = body.decode("utf-8", "replace")
+    # by way of text, because libxml2 ends a page at bytes that its charset does not know
+    clean = text.replace("\0", "").strip().encode("utf-8", "replace") or _EMPTY
     try:
-        root = Selector(body=body, type="html", encoding=charset, huge_tree=False).root
-    except (LookupError, ValueError):  # Python knows charsets that libxml2 does not
-        root = Selector(body=body, type="html", encoding="utf-8", huge_tree=False).root
+        root = etree.fromstring(clean, parser=html.HTMLParser(encoding="utf-8", huge_tree=False))
+    except etree.XMLSyntaxError:  # nothing in it that is an element
+        root = None
+    if root is None:
+        root = html.fromstring(_EMPTY)
     bases = root.xpath("descendant-or-self::base/@href")
     return Tree(root, (absolute(url, str(bases[0])) if bases else None) or url)
 

@@ -260,11 +260,14 @@ def load_site(source: Path | str, **overrides: Mapping[str, Any]) -> Site:
         ConfigError: the file is missing or wrong; names file, key and what was expected.
     """
     where = str(source)
-    data = merge(_resolved(source, ()), overrides)
-    table = data.get("list")
-    if isinstance(table, dict) and isinstance(table.get("path"), str):
-        data["list"] = {**table, "path": str(_path_of(source).parent / table["path"])}
-    return validate(Site, data, where)
+    try:
+        data = merge(_resolved(source, ()), overrides)
+        table = data.get("list")
+        if isinstance(table, dict) and isinstance(table.get("path"), str):
+            data["list"] = {**table, "path": str(_path_of(source).parent / table["path"])}
+        return validate(Site, data, where)
+    except RecursionError:
+        raise ConfigError(where, "", "nested too deeply to be a site file") from None
 
 
 def list_site(path: Path, *, url: str | None = None, label: str | None = None, **overrides: Mapping[str, Any]) -> Site:
@@ -292,11 +295,15 @@ def _resolved(source: Path | str, seen: tuple[str, ...]) -> dict[str, Any]:
     parent = data.pop("extends", None)
     if parent is None:
         return data
-    if not isinstance(parent, str):
-        raise ConfigError(str(source), "extends", f"expected the name or path of a site file, not {parent!r}")
+    if not isinstance(parent, str) or len(parent) > 1_000:
+        raise ConfigError(str(source), "extends", f"expected the name or path of a site file, not {parent!r:.100}")
     if parent.endswith(".toml"):
         parent = path.parent / parent
-    return merge(_resolved(parent, (*seen, str(path))), data)
+    try:
+        below = _resolved(parent, (*seen, str(path)))
+    except ConfigError as error:
+        raise ConfigError(str(source), "extends", str(error)) from None
+    return merge(below, data)
 
 
 def _path_of(source: Path | str) -> Path:

@@ -34,10 +34,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(str(path), "", "no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), "", f"cannot be read as UTF-8 text: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(str(path), "", f"not valid TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), "", f"cannot be read as UTF-8 text: {error}") from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 1,000 brackets, a NUL in the path
+        raise ConfigError(str(path)[:500].replace("\0", "?"), "", f"cannot be read: {error}") from None
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
         # A mistyped key is reported before the key that is missing for it.
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         location = [str(part) for part in first["loc"] if "[" not in str(part)]
-        key = ".".join(location)
+        key = ".".join(part if part.isprintable() else ascii(part) for part in location)
         if first["type"] == "extra_forbidden":
             known = _keys_at(model, location[:-1])
             near = difflib.get_close_matches(location[-1], known, n=1)

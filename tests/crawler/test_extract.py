@@ -97,6 +97,56 @@ def test_srcset_splits_at_htmls_white_space_only():
     assert list(extract.srcset("\x1f")) == [("\x1f", None)]
 
 
+SIZES = "/150.jpg 150w, /300.jpg 300w, /600.jpg 600w, /100.jpg 100w"
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "first"),
+    [
+        (SIZES, None, "/150.jpg"), (SIZES, 150, "/150.jpg"), (SIZES, 151, "/300.jpg"), (SIZES, 1, "/100.jpg"),
+        (SIZES, 900, "/600.jpg"), ("/a.jpg, /b.jpg 2x", 300, "/a.jpg"), ("/a.jpg, /b.jpg 90w", 300, "/b.jpg"),
+    ],
+)  # fmt: skip
+def test_of_a_srcset_the_smallest_that_is_wide_enough(value, width, first):
+    assert extract.addresses(value, "srcset", width)[0] == first
+
+
+def test_an_attribute_that_is_no_srcset_is_one_address():
+    assert extract.addresses("/a b, c.jpg", "src", None) == ["/a b, c.jpg"]
+    assert extract.addresses("/a.jpg 1x, /b.jpg 2x", "data-lazy", None) == ["/a.jpg", "/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("html", "image"),
+    [
+        ('<img src="/a.jpg">', "/a.jpg"),
+        ('<img src="/grey.gif" data-src="/a.jpg">', "/a.jpg"),
+        ('<img src="data:image/gif;base64,R0lG" data-lazy="/a.jpg">', "/a.jpg"),
+        ('<img src="/grey.gif" data-original="/a.jpg">', "/a.jpg"),
+        ('<img src="/s.jpg" data-srcset="/a.jpg 300w, /b.jpg 600w" data-src="/c.jpg">', "/a.jpg"),
+        ('<img src="/s.jpg" srcset="/b.jpg 600w, /a.jpg 320w">', "/a.jpg"),
+        ('<img src="data:,"><noscript><img src="/a.jpg"></noscript>', "/a.jpg"),
+        ('<img src="/grey.gif"><noscript><img src="/a.jpg"></noscript>', "/a.jpg"),
+        ('<img src="data:," alt="x">', None),
+        ('<img>', None),
+    ],
+)  # fmt: skip
+def test_an_image_element_gives_its_best_address(html, image):
+    listing = load_site("thomann", listing={"image": ["img"], "image_width": 300, "rewrite": []}).listing
+    item = (
+        f'<div class="fx-product-list-entry"><div class="product"><a class="product__image" href="/p">{html}</a></div>'
+    )
+    (found,) = extract.items(extract.parse(item.encode(), URL), listing)
+    assert found.image == (f"https://www.thomann.de{image}" if image else None)
+
+
+def test_a_picture_gives_its_source_before_its_img():
+    html = '<picture><source srcset="/a.webp"><img src="/b.jpg"></picture>'
+    listing = load_site("thomann", listing={"item": "p", "link": "xpath:@id", "image": ["picture"]}).listing
+    (found,) = extract.items(extract.parse(f'<p id="x">{html}'.encode(), URL), listing)
+    assert (found.url, found.image) == ("https://www.thomann.de/gb/x", "https://www.thomann.de/a.webp")
+
+
 @given(st.text(max_size=80))
 def test_srcset_ends_for_any_text(value):
     assert all(address for address, _ in extract.srcset(value))

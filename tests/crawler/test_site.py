@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from crawler.site import compile_selector, load_site
+from crawler.urls import absolute, host_of, netloc_of
 from shards.errors import ConfigError
 
 MINIMAL = """
@@ -35,7 +36,7 @@ def write(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("name", ["thomann", "embedded", "folder"])
+@pytest.mark.parametrize("name", ["thomann", "embedded", "folder", "woocommerce"])
 def test_what_comes_with_the_crawler(name):
     site = load_site(name)
     assert site.site.name == name
@@ -99,6 +100,16 @@ def test_files_extend_files(write):
         ('item = "li" -> item = "xpath://li["', "listing.item", "not a selector"),
         ('image = ["img::attr(src)"] -> image = ["img::attr("]', "listing.image.0", "not a selector"),
         ('image = ["img::attr(src)"] -> image = []', "listing.image", "at least 1"),
+        ('item = "li" -> item = "xpath:count(li)"', "listing.item", "finds a number, where elements or texts"),
+        ('item = "li" -> item = "xpath:string(li)"', "listing.item", "finds a string, where elements are needed"),
+        ('item = "li" -> item = "li::text"', "listing.item", "finds attributes or texts, where elements are needed"),
+        ('links = "a" -> links = "a::attr(href)"', "follow.links", "finds attributes or texts, where elements"),
+        ('image = ["img::attr(src)"] -> image = ["xpath:1=1"]', "listing.image.0", "finds true or false"),
+        ('image = ["img::attr(src)"] -> image = ["xpath:foo()"]', "listing.image.0", "not a selector"),
+        ('name = "x" -> name = "x"\nhosts = ["https://x/"]', "site.hosts", "expected a host such as"),
+        ('name = "x" -> name = "x"\nhosts = ["x:8080"]', "site.hosts", "no scheme, no port"),
+        ('rules = [{label = "a", path = ["A"]}] -> rules = [{label = "a"}]', "labels.rules.0", "fits nothing"),
+        ('[follow]\nlinks = "a"\n -> ', "", "[follow] missing; a [list] of addresses"),
         ('path = ["A"] -> path = ["("]', "labels.rules.0.path.0", "not a regular expression"),
         ('links = "a" -> link = "a"', "follow.link", "did you mean 'links'"),
         ('name = "x" -> name = "x"\nstrat = 1', "site.strat", "did you mean 'start'"),
@@ -119,7 +130,7 @@ def test_what_is_wrong_is_named(write, change, key, problem):
 
 
 def test_unknown_names_say_what_is_known(tmp_path):
-    with pytest.raises(ConfigError, match="known: embedded, folder, thomann"):
+    with pytest.raises(ConfigError, match="known: embedded, folder, thomann, woocommerce"):
         load_site("thoman")
     with pytest.raises(ConfigError, match="no such file"):
         load_site(tmp_path / "nowhere.toml")
@@ -130,6 +141,22 @@ def test_hosts():
     assert site.allows("thumbs.static-thomann.de")
     assert not site.allows("static-thomann.de.evil.example")
     assert load_site("embedded", site={"hosts": []}).allows("127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("SHOP.Example", "http://shop.example/"), ("bücher.example", "http://xn--bcher-kva.example/"),
+        ("*.BÜCHER.example", "https://a.bücher.example/"), ("[::1]", "http://[::1]:80/"),
+        ("straße.example", "http://Straße.example/"), ("xn--bcher-kva.example", "http://Bücher.example"),
+    ],
+)  # fmt: skip
+def test_hosts_are_compared_as_the_dns_has_them(host, url):
+    site = load_site("thomann", site={"hosts": [host], "allow_private": [host]})
+    address = absolute("http://none/", url)
+    assert address
+    assert site.allows(host_of(netloc_of(address)))
+    assert load_site("thomann", site={"hosts": [], "start": [url]}).allows(host_of(netloc_of(address)))
 
 
 def test_xpath_too():
