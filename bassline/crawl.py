@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,7 @@ def run_crawl(
     start: str | None = None,
     url_column: str | None = None,
     label_column: str | None = None,
+    limits: Sequence[str] = (),
     metrics: str | None = None,
     log: Path | None = None,
     quiet: bool = False,
@@ -44,6 +46,7 @@ def run_crawl(
         out: the set's folder.
         start: begin here instead.
         url_column, label_column: of a list.
+        limits: KEY=VALUE laid over the site file's [limits].
         metrics: PORT or ADDRESS:PORT of a Prometheus endpoint.
         log: file of JSON lines that everything is appended to.
         quiet: nothing on stderr but errors.
@@ -55,6 +58,7 @@ def run_crawl(
     from crawler.crawl import run  # a second of imports: only a crawl pays for it
 
     loaded = load(site, start, url_column, label_column)
+    loaded = loaded.model_copy(update={"limits": loaded.limits.with_settings(limits)})
     begun = perf_counter()
     name = loaded.site.name
     with (
@@ -99,6 +103,12 @@ def crawl(
     ] = None,
     start: Annotated[
         str | None, typer.Option(metavar="URL", help="Begin here instead of at the site file's start.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Change one key of [limits] for this run, such as per_host=2; may be repeated."
+        ),
     ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", rich_help_panel=_WATCHING, help="No panel and no lines, only errors.")
@@ -156,6 +166,8 @@ def crawl(
 
     Example: bassline crawl embedded --start http://127.0.0.1:8977/ --out set
 
+    Example: bassline crawl shop.toml --out set --limit rate_per_host=2 --limit bytes_per_s=200e3
+
     Example: bassline crawl shop.toml --out set --metrics 9100 --log crawl.jsonl
 
     Example: bassline crawl shop.toml --check
@@ -168,6 +180,7 @@ def crawl(
         raise ConfigError("--path", "", "is of --try URL; give that too")
     if check or tried is not None:
         loaded = load(site, start, url_column, label_column)
+        loaded = loaded.model_copy(update={"limits": loaded.limits.with_settings(limit or ())})
         if check:
             site_check.check(loaded, site, json=json and tried is None)
         if tried is not None:
@@ -176,7 +189,7 @@ def crawl(
     if out is None:
         raise ConfigError("--out", "", "missing: the folder of the shard set (or give --check or --try URL)")
     columns = {"url_column": url_column, "label_column": label_column}
-    report = run_crawl(site, out, start=start, **columns, metrics=metrics, log=log, quiet=quiet)
+    report = run_crawl(site, out, start=start, **columns, limits=limit or (), metrics=metrics, log=log, quiet=quiet)
     if json:
         console.emit(report.to_json())
     else:

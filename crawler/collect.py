@@ -59,15 +59,19 @@ class Collection:
         """Walks and fetches until nothing is left; everything is durable when it returns."""
         categories = [category for category in await self._frontier.categories() if category.label is not None]
         self._paths = {category.id: category.path for category in categories}
-        waiting = deque(category for category in categories if category.next_page is not None)
-        self.listings_left = len(waiting)
+        waiting: dict[str, deque[Category]] = {}  # by host: one that hangs keeps its own walkers only
+        for category in categories:
+            if category.next_page is not None:
+                waiting.setdefault(netloc_of(category.next_page), deque()).append(category)
+        self.listings_left = sum(map(len, waiting.values()))
         try:
             async with self._group:
                 for host in await self._frontier.hosts():
                     self._lane(host)
                 async with asyncio.TaskGroup() as walkers:
-                    for _ in range(min(_WALKERS, len(waiting))):
-                        walkers.create_task(self._walk(waiting))
+                    for queue in waiting.values():
+                        for _ in range(min(_WALKERS, len(queue))):
+                            walkers.create_task(self._walk(queue))
                 for lane in self._lanes.values():
                     lane.complete()
         except BaseException:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # a process that examines needs no site files
 
 __all__ = ["KEY_HEX_DIGITS", "Thumbnail", "examine"]
 
+_MOST_PIXELS = 25_000_000  # 75 MB decoded; no thumbnail comes near it
+_START_OF_SCAN, _MOST_SCANS = b"\xff\xda", 200  # encoders write about ten
 KEY_HEX_DIGITS = 20  # 80 bits: among a million images a clash has a chance of 4 in 10^13
 
 
@@ -68,6 +70,11 @@ def examine(body: bytes, drop: Drop, content_type: str = "") -> Thumbnail:
         raise Refused("dimensions", f"{width}x{height}, at most {drop.max_side} a side")
     if min(size) < drop.min_side:
         raise Refused("too-small", f"{width}x{height}, at least {drop.min_side} a side")
+    if width * height > _MOST_PIXELS:
+        raise Refused("dimensions", f"{width}x{height} is {width * height:,} pixels, at most {_MOST_PIXELS:,}")
+    # each scan of a progressive JPEG is a pass over every pixel, and may cost the sender a few bytes
+    if kind == "jpg" and (scans := body.count(_START_OF_SCAN)) > _MOST_SCANS:
+        raise Refused("broken", f"{scans} scans, at most {_MOST_SCANS}")
     image = _decode(body, kind)
     if image.size != size:
         raise Refused("broken", f"header says {width}x{height}, decoded {image.width}x{image.height}")
