@@ -61,7 +61,7 @@ class Breaker:
         self.failures += 1
         if self.failures == 1:
             self._first_failure = now
-        if probe:
+        if probe and self.is_open:
             self.probing = False
             self._pause = min(self._pause * 2, self._limits.breaker_longest_pause_s)
         elif self.is_open or self.failures < self._limits.breaker_failures:

@@ -215,13 +215,13 @@ class Fetcher:
         """One request. Returns the reply, or where it is redirected to."""
         assert self._session
         token = await budget.acquire()
-        quick, begun = budget.quick, False
+        standing, begun = budget.standing(), False
         end = _End()
         try:
-            if not self._slots.take(quick):
-                await self._slots.wait(netloc, quick)
-                budget.begun(token)
+            if not self._slots.take(standing):
+                await self._slots.wait(netloc, standing)
             begun = True
+            budget.begun(token)
             began, size = self.traffic.begin(netloc), 0
             try:
                 async with (
@@ -257,9 +257,13 @@ class Fetcher:
             raise
         finally:
             if begun:
-                self._slots.release(quick)
+                self._slots.release(standing)
             opened = budget.release(
-                token, overloaded=end.overloaded, failed=end.failed, answered=begun and not end.cancelled
+                token,
+                overloaded=end.overloaded,
+                failed=end.failed,
+                answered=begun and not end.cancelled,
+                robots=cut,
             )
             if opened:
                 self.traffic.refused("breaker", url, Refused("breaker-open", f"{netloc}: at last {end.failed}"))

@@ -15,6 +15,7 @@ from crawler.breaker import Breaker
 from crawler.buckets import ByteBucket, RetryBudget
 from crawler.crawl_errors import Refused
 from crawler.limits import Limits
+from crawler.slots import Standing
 
 __all__ = ["HostBudget", "Token"]
 
@@ -23,12 +24,13 @@ _WEIGHT = 0.2  # of the newest answer in that average
 _ONE_BY_ONE_S = 1.0  # a host that asks for so long a pause is not asked by two at a time
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Token:
-    """Leave to make one request; `release` takes it back."""
+    """Leave to make one request, given at `started`; `release` takes it back. `begun` once it has a connection."""
 
     started: float
     probe: bool
+    begun: float | None = None
 
 
 class HostBudget:
@@ -43,14 +45,17 @@ class HostBudget:
     def __init__(self, limits: Limits, parked_until: float = 0.0, *, clock: Callable[[], float] = monotonic) -> None:
         self._limits, self._clock = limits, clock
         self._most = limits.per_host
-        self._window = float(limits.per_host)
+        # One request to a host not heard of, and one more for each answer until the first trouble (TCP's slow start):
+        # a host that turns out to hang holds little.
+        self._window = 1.0
+        self._untroubled = True
         self._interval = 1 / limits.rate_per_host if limits.rate_per_host else 0.0
         self._next_start = 0.0
         self._halved = float("-inf")
         self._latency: float | None = None  # seconds an answer takes, moving average
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._sleepers: set[asyncio.Future[None]] = set()
-        self.in_flight = 0
+        self._out: dict[Token, None] = {}  # in the order given
         self.parked_until = parked_until
         self.breaker = Breaker(limits)
         self.retries = RetryBudget(limits)
@@ -68,9 +73,20 @@ class HostBudget:
         return self._interval
 
     @property
-    def quick(self) -> bool:
-        """Whether the host is known to answer soon; one not heard of yet is not."""
-        return self._latency is not None and self._latency < _QUICK_S and not self.breaker.failures
+    def in_flight(self) -> int:
+        """Tokens given out."""
+        return len(self._out)
+
+    def standing(self) -> Standing:
+        """What the host is known for: answering soon, or not, or nothing yet."""
+        if self._latency is None:
+            return Standing.NEW
+        if self._latency >= _QUICK_S or self.breaker.failures:
+            return Standing.SLOW
+        oldest = next(iter(self._out), None)
+        if oldest is not None and oldest.begun is not None and self._clock() - oldest.begun >= _QUICK_S:
+            return Standing.SLOW
+        return Standing.QUICK
 
     def slow_to(self, interval_s: float) -> None:
         """At least this many seconds between two starts (Crawl-delay)."""
@@ -96,7 +112,7 @@ class HostBudget:
         """
         if self.given_up is not None:
             raise Refused(*self.given_up, failed=True)
-        if self.in_flight >= int(self._window):
+        if len(self._out) >= int(self._window):
             return None
         wait = max(self._next_start, self.parked_until) - now
         if self.breaker.is_open:
@@ -109,8 +125,9 @@ class HostBudget:
     def begin(self, now: float) -> Token:
         """Takes a token, `wait_s` being 0."""
         self._next_start = now + self._interval
-        self.in_flight += 1
-        return Token(now, self.breaker.begin())
+        token = Token(now, self.breaker.begin())
+        self._out[token] = None
+        return token
 
     async def acquire(self) -> Token:
         """Waits for a token. Awaits nothing if nothing is in the way.
@@ -126,11 +143,13 @@ class HostBudget:
             await self._pause(wait)
 
     def begun(self, token: Token) -> None:
-        """The request begins only now, having waited for a connection: the next one keeps its distance from it."""
-        token.started = self._clock()
-        self._next_start = max(self._next_start, token.started + self._interval)
+        """The request begins, perhaps after waiting for a connection: the next one keeps its distance from it."""
+        token.begun = now = self._clock()
+        self._next_start = max(self._next_start, now + self._interval)
 
-    def release(self, token: Token, *, overloaded: bool = False, failed: str = "", answered: bool = True) -> bool:
+    def release(
+        self, token: Token, *, overloaded: bool = False, failed: str = "", answered: bool = True, robots: bool = False
+    ) -> bool:
         """Gives the token back.
 
         An overloaded host's window is halved, once per round of requests; success widens it by one a round (additive
@@ -141,12 +160,14 @@ class HostBudget:
             overloaded: the host asked for less, or kept us waiting too long.
             failed: what went wrong, if the host itself is in doubt; counted by the breaker.
             answered: False if nothing can be said (the request was cancelled).
+            robots: it was for robots.txt, which says nothing of how soon the host's pages come.
 
         Returns:
             Whether this opened the breaker.
         """
         now = self._clock()
-        self.in_flight -= 1
+        self._untroubled = self._untroubled and not (failed or overloaded)
+        del self._out[token]
         opened = False
         if failed:
             before = self.breaker.opened
@@ -157,16 +178,18 @@ class HostBudget:
                 self._window = 1.0  # what comes back is not met by all who waited
         elif answered:
             self.breaker.answered()
-            took = now - token.started
-            self._latency = took if self._latency is None else self._latency + _WEIGHT * (took - self._latency)
+            if not robots:
+                took = now - (token.begun or token.started)
+                self._latency = took if self._latency is None else self._latency + _WEIGHT * (took - self._latency)
         elif token.probe:
             self.breaker.abandoned()
         if overloaded:
             if token.started >= self._halved:
                 self._halved = now
                 self._window = max(1.0, self._window / 2)
-        elif answered and not failed and self._window < self._most:
-            self._window = min(float(self._most), self._window + 1 / self._window)
+        elif answered and not failed and not robots and self._window < self._most:
+            step = 1.0 if self._untroubled else 1 / self._window
+            self._window = min(float(self._most), self._window + step)
         if self._waiters:
             self._wake()
         return opened
@@ -192,7 +215,7 @@ class HostBudget:
                 self._sleepers.discard(waiter)
 
     def _wake(self) -> None:
-        free = int(self._window) - self.in_flight
+        free = int(self._window) - len(self._out)
         if self.breaker.is_open:
             free = 0 if self.breaker.probing else min(free, 1)
         while self._waiters and free > 0:
