@@ -58,7 +58,8 @@ class Limits(StrictModel):
             if not equals or not key:
                 raise ConfigError(where, "", f"expected KEY=VALUE, such as per_host=4, not {setting!r}")
             try:
-                changed[key] = tomllib.loads(f"value = {text}")["value"]
-            except tomllib.TOMLDecodeError:
+                value = tomllib.loads(f"value = {text}")
+                (changed[key],) = value.values()  # one line, one value
+            except ValueError:
                 raise ConfigError(where, key, f"expected a number, not {text!r}") from None
         return validate(Limits, {**self.model_dump(), **changed}, where)

@@ -91,7 +91,7 @@ async def try_page(site: Site, url: str, *, path: Sequence[str] = ()) -> Trial:
     """
     fetcher = Fetcher(
         site.limits,
-        Guard(site.site.allow_private),
+        Guard(site.site.allow_private, site.ports),
         agent=site.site.agent,
         user_agent=site.site.user_agent,
         allowed=site.allows,
