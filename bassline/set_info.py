@@ -233,7 +233,8 @@ def sheet(
             from bassline.sheet_page import write_page
 
             note = f"{sum(map(len, parts.values())):,} samples, {order} of each {by.value}. Hover or tab to a picture."
-            write_page(made, out, title=f"{places.shown(shards).rstrip('/').rpartition('/')[2]}: contact sheet", note=note, cell=cell)
+            name = places.shown(shards.absolute()).rstrip("/").rpartition("/")[2]
+            write_page(made, out, title=f"{name}: contact sheet", note=note, cell=cell)
         else:
             draw_sheet(made, out, cell=cell)
         told: dict[str, Any] = {

@@ -97,7 +97,7 @@ class TarContents:
 def read_tar(data: memoryview, path: Path, evidence: Evidence) -> TarContents:
     """All members of a tar, whole or damaged."""
     try:
-        members = list(tar.walk(data, path))
+        members = tar.members_of(data, path)
         if evidence.rows is not None or not _swallowed(data, members, evidence):
             return TarContents(members, list(tar_samples(members)), [], frozenset())
     except TarDamaged:
@@ -131,6 +131,8 @@ def _wrong(data: memoryview, member: tar.Member, evidence: Evidence) -> bool | N
             return bool(row["size"] != member.size or row["crc"] != zlib.crc32(content))
         if sniff(bytes(content[:512])) is None:
             return True
+        if tar.next_header(data, member.offset, member.offset + member.size) is not None:
+            return True  # no image has one; this one lost bytes, and its neighbour's header came to lie in it
         return problem_of(content) is not None if evidence.decode else None
     if ext == "json":
         try:

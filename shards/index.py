@@ -11,7 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,18 +79,15 @@ _NUMBER = re.compile(r"\d{1,9}")
 class TarSample:
     """The members of one sample in a tar: key, offset of the first header, and the member for each extension.
 
-    `twice` names an extension that stands twice in the sample; the first counts.
+    `image` is the first member with an image's extension; `twice` names extensions that stand twice in the sample, of
+    which the first counts.
     """
 
     key: str
     offset: int
     members: dict[str, tar.Member]
-    twice: list[str] = field(default_factory=list)
-
-    @property
-    def image(self) -> tar.Member | None:
-        """The first member with an image's extension."""
-        return next((member for ext, member in self.members.items() if ext in IMAGE_EXTENSIONS), None)
+    image: tar.Member | None = None
+    twice: tuple[str, ...] = ()
 
 
 def tar_samples(members: Iterable[tar.Member]) -> Iterator[TarSample]:
@@ -105,9 +102,11 @@ def tar_samples(members: Iterable[tar.Member]) -> Iterator[TarSample]:
                 yield sample
             sample = TarSample(key, member.header, {})
         if ext in sample.members:
-            sample.twice.append(ext)
-        else:
-            sample.members[ext] = member
+            sample.twice += (ext,)
+            continue
+        sample.members[ext] = member
+        if sample.image is None and ext in IMAGE_EXTENSIONS:
+            sample.image = member
     if sample is not None:
         yield sample
 
@@ -181,7 +180,7 @@ def walk_tars(paths: Sequence[Path], labels: Sequence[str], groups: Mapping[str,
     keys: list[bytes] = []
     for number, path in enumerate(paths):
         data = map_file(path)
-        members = list(tar.walk(data, path))
+        members = tar.members_of(data, path)
         rows = []
         held = 0
         for sample in tar_samples(members):

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import re
+import struct
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from shards.files import MAPPED, forget
 from shards.shard_errors import TarDamaged
 
-__all__ = ["BLOCK", "Gap", "Member", "end_blocks", "header", "next_header", "padding", "scan", "split_name", "walk"]
+__all__ = [
+    "BLOCK",
+    "Gap",
+    "Member",
+    "end_blocks",
+    "header",
+    "members_of",
+    "next_header",
+    "padding",
+    "scan",
+    "split_name",
+    "walk",
+]
 
 BLOCK = 512
 _NAME = 100  # bytes of a ustar name
@@ -85,7 +101,7 @@ class Gap(NamedTuple):
 
 def split_name(name: str) -> tuple[str, str]:
     """(key, extension): WebDataset splits at the first dot after the last slash; the extension is lower case."""
-    dot = name.find(".", name.rfind("/") + 1)
+    dot = name.find(".", name.rfind("/") + 1) if "/" in name else name.find(".")
     return (name, "") if dot < 0 else (name[:dot], name[dot + 1 :].lower())
 
 
@@ -142,6 +158,76 @@ def walk(data: memoryview, path: Path, start: int = 0) -> Iterator[Member]:
         if at - held > MAPPED:
             forget(data, held, at)
             held = at
+
+
+def members_of(data: memoryview, path: Path) -> list[Member]:
+    """All of `walk`, several times faster for a tar of plain headers, which is what we and most others write.
+
+    The chain of sizes is followed header by header; name, type and checksum of all of them are then read at once.
+
+    Raises:
+        TarDamaged: as `walk`.
+    """
+    found: list[Member] = []
+    at = 0
+    while True:
+        offsets, sizes, after = _chain(data, at)
+        part = _plain(data, offsets, sizes)
+        if part is None:
+            return [*found, *walk(data, path, at)]
+        found += part
+        at = after
+        if len(offsets) < _CHUNK:
+            return [*found, *walk(data, path, at)]  # what is not plain, or the end
+
+
+_CHUNK = 4096  # headers looked at together: 2 MiB
+_SIZE = struct.Struct("11s").unpack_from
+
+
+def _chain(data: memoryview, at: int) -> tuple[list[int], list[int], int]:
+    """Offsets and sizes of up to _CHUNK headers from `at` on whose bodies fit, and where the last one ends."""
+    offsets: list[int] = []
+    sizes: list[int] = []
+    last = len(data) - BLOCK
+    with suppress(ValueError):
+        for _ in range(_CHUNK):
+            if at > last:
+                break
+            size = int(_SIZE(data, at + 124)[0], 8)
+            if not 0 <= size <= last - at:
+                break
+            offsets.append(at)
+            sizes.append(size)
+            at += (size + 2 * BLOCK - 1) // BLOCK * BLOCK
+    return offsets, sizes, at
+
+
+def _plain(data: memoryview, offsets: list[int], sizes: list[int]) -> list[Member] | None:
+    """The members of headers that are regular files without extension headers; None if one is not, or is damaged."""
+    if not offsets:
+        return []
+    blocks = np.frombuffer(b"".join([data[at : at + BLOCK] for at in offsets]), np.uint8).reshape(-1, BLOCK)
+    told = blocks[:, 148:154].astype(np.int64) - ord("0")
+    sums = (
+        blocks.sum(axis=1, dtype=np.uint32).astype(np.int64)
+        - blocks[:, 148:156].sum(axis=1, dtype=np.int64)
+        + 8 * ord(" ")
+    )
+    right = (
+        (blocks[:, 156] == _REGULAR)
+        & (blocks[:, 345] == 0)
+        & (told >= 0).all(axis=1)
+        & (told <= 7).all(axis=1)
+        & (told @ (8 ** np.arange(5, -1, -1)) == sums)
+    )
+    if not right.all():
+        return None
+    names = np.ascontiguousarray(blocks[:, :_NAME]).view(f"S{_NAME}")[:, 0].tolist()
+    texts = [name.decode("utf-8", "surrogateescape") for name in names]
+    if any("\0" in text for text in texts):
+        return None
+    return list(map(Member._make, zip(texts, offsets, (at + BLOCK for at in offsets), sizes, strict=True)))
 
 
 def scan(

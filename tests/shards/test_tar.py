@@ -4,6 +4,7 @@ import contextlib
 import io
 import string
 import tarfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,37 @@ def test_a_broken_pax_header_is_an_error(content: bytes) -> None:
 )
 def test_split_name(name: str, expected: tuple[str, str]) -> None:
     assert tar.split_name(name) == expected
+
+
+@given(
+    st.lists(st.tuples(NAMES, st.binary(max_size=1100)), max_size=9),
+    st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    st.integers(0, 3),
+    st.integers(0, 20000),
+    st.sampled_from([None, 0, 1, 7, 48, 255]),
+)
+def test_all_at_once_is_what_the_walk_finds(
+    members: list[tuple[str, bytes]], form: int, long: int, at: int, byte: int | None
+) -> None:
+    """Whole tars of every kind, and such with one byte changed: the same members, or the same error."""
+    named = [
+        (f"{'d' * 60 * (long if n % 3 == 1 else 0)}/{name}.jpg", content) for n, (name, content) in enumerate(members)
+    ]
+    if form == tarfile.USTAR_FORMAT:
+        named = [(name[-99:], content) for name, content in named]
+    data = bytearray(by_tarfile(named, form))
+    if byte is not None and at < len(data):
+        data[at] = byte
+
+    def outcome(read: Callable[[memoryview, Path], Iterable[tar.Member]]) -> object:
+        try:
+            return list(read(memoryview(bytes(data)), PATH))
+        except TarDamaged as error:
+            return str(error)
+
+    assert outcome(tar.members_of) == outcome(tar.walk)
+
+
+def test_all_at_once_over_many_members() -> None:
+    plain = by_tarfile([(f"k{n}.txt", b"x" * (n % 700)) for n in range(9000)])
+    assert tar.members_of(memoryview(plain), PATH) == list(tar.walk(memoryview(plain), PATH))
