@@ -42,6 +42,8 @@ def show(report: CrawlReport) -> None:
         more = f" and {len(urls) - 1:,} more" if len(urls) > 1 else ""
         said = f"not read ({console.plain(problem)}): {console.plain(urls[0])}{more}"
         out.print(Text.assemble(("! ", "yellow"), said), soft_wrap=True)
+    for overlap in report.label_conflicts:
+        out.print(Text.assemble(("! ", "yellow"), console.plain(str(overlap))), soft_wrap=True)
     if report.dropped or report.failed:
         drops = report.folder / "drops.jsonl"
         out.print(f"left out, one by one: {console.literal(str(drops))}", soft_wrap=True)

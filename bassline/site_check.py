@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from bassline import console
@@ -33,14 +32,16 @@ def check(site: Site, name: str, *, json: bool) -> None:
         console.emit({"site": site.site.name, "digest": site.digest, **_plain(site), "warnings": warnings})
         return
     shown = console.out
-    shown.print(f"[bold]{escape(site.site.name)}[/] {escape(site.site.version)} ({escape(name)})")
+    shown.print(
+        f"[bold]{console.literal(site.site.name)}[/] {console.literal(site.site.version)} ({console.literal(name)})"
+    )
     for line in _story(site):
-        shown.print(f"  {escape(line)}", soft_wrap=True)
+        shown.print(f"  {console.literal(line)}", soft_wrap=True)
     if site.url_list is None:
         if follow_rows := _follow_rows(site):
             table = _table("Category links", "followed", "where", "pattern")
             for row in follow_rows:
-                table.add_row(*map(escape, row))
+                table.add_row(*map(console.literal, row))
             shown.print(table)
         if site.labels.by == "rules":
             shown.print(_label_table(site))
@@ -49,10 +50,10 @@ def check(site: Site, name: str, *, json: bool) -> None:
     if drops:
         table = _table("Left out", "what", "pattern")
         for what, pattern in drops:
-            table.add_row(escape(what), escape(pattern))
+            table.add_row(console.literal(what), console.literal(pattern))
         shown.print(table)
     for line in warnings:
-        shown.print(f"[yellow]![/] {escape(line)}", soft_wrap=True)
+        shown.print(f"[yellow]![/] {console.literal(line)}", soft_wrap=True)
     shown.print("[green]✓[/] nothing amiss" if not warnings else f"{len(warnings)} to look at", soft_wrap=True)
 
 
@@ -88,44 +89,48 @@ def try_url(site: Site, url: str, *, path: str | None, json: bool) -> None:
 def _draw(site: Site, trial: Trial) -> None:
     shown = console.out
     moved = f" -> {trial.final_url}" if trial.final_url != trial.url else ""
-    shown.print(f"[bold]{escape(trial.url + moved)}[/]", soft_wrap=True)
-    shown.print(f"  {escape(trial.content_type or 'no Content-Type')}, {trial.bytes:,} bytes")
+    shown.print(f"[bold]{console.literal(trial.url + moved)}[/]", soft_wrap=True)
+    shown.print(f"  {console.literal(trial.content_type or 'no Content-Type')}, {trial.bytes:,} bytes")
     known = " / ".join(trial.path)
     where = known or "not known from one page (--path 'A / B' says it); rules by path see none"
-    shown.print(f"  path: {escape(where)}", soft_wrap=True)
+    shown.print(f"  path: {console.literal(where)}", soft_wrap=True)
     items = len(trial.items)
     table = _table("What each selector finds", "key", "found", "first", right=("found",))
     for found in trial.found:
         count = f"{found.count:,}" if found.items is None else f"{found.count:,} in {found.items} of {items}"
         style = "" if found.count else "yellow"
-        table.add_row(found.key, count, escape("\n".join(found.first) or f"nothing: {found.selector}"), style=style)
+        table.add_row(found.key, count, _lines(*(found.first or (f"nothing: {found.selector}",))), style=style)
     shown.print(table)
     if trial.items:
         table = _table(f"Items ({min(items, _ITEMS)} of {items})", "item, its link and its image", "label", "then")
         for item in trial.items[:_ITEMS]:
             lines = (f"{item.maker} {item.title}".strip() or "(no title)", item.url, item.image or "(no image)")
-            table.add_row(*map(escape, ("\n".join(lines), _label(site, item), item.fate)))
+            table.add_row(_lines(*lines), *map(console.literal, (_label(site, item), item.fate)))
         shown.print(table)
         fates: dict[str, int] = {}
         for item in trial.items:
             fates[item.fate] = fates.get(item.fate, 0) + 1
         counts = ", ".join(f"{count:,} {fate}" for fate, count in sorted(fates.items(), key=lambda one: -one[1]))
-        shown.print(f"items: {escape(counts)}", soft_wrap=True)
+        shown.print(f"items: {console.literal(counts)}", soft_wrap=True)
     if trial.image:
-        shown.print(f"first image: {escape(trial.image)}", soft_wrap=True)
+        shown.print(f"first image: {console.literal(trial.image)}", soft_wrap=True)
     paged = site.listing.page is not None or site.listing.next is not None
-    shown.print(f"next page: {escape(trial.next_page or ('none' if paged else '[listing] has neither page nor next'))}",
-                soft_wrap=True)  # fmt: skip
+    following = trial.next_page or ("none" if paged else "[listing] has neither page nor next")
+    shown.print(f"next page: {console.literal(following)}", soft_wrap=True)
     followed = sum(link.why_not is None for link in trial.links)
     if trial.links:
         table = _table(f"Category links ({followed} of {len(trial.links)} followed)", "link", "followed", "label")
         for link in trial.links[:_LINKS]:
             label = link.label or ("by its products" if link.label == "" else "-")
             why = f"no: {link.why_not}" if link.why_not else "yes"
-            table.add_row(*map(escape, (f"{link.text}\n{link.url}", why, "" if link.why_not else label)))
+            table.add_row(_lines(link.text, link.url), *map(console.literal, (why, "" if link.why_not else label)))
         shown.print(table)
         if len(trial.links) > _LINKS:
             shown.print(f"and {len(trial.links) - _LINKS} more links")
+
+
+def _lines(*texts: str) -> str:
+    return "\n".join(map(console.literal, texts))
 
 
 def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -203,7 +208,7 @@ def _label_table(site: Site) -> Any:
     for number, rule in enumerate(site.labels.rules, start=1):
         for name in ("path", "url", "title"):
             for pattern in getattr(rule, name):
-                table.add_row(str(number), escape(rule.label), name, escape(pattern))
+                table.add_row(str(number), console.literal(rule.label), name, console.literal(pattern))
     return table
 
 
@@ -215,13 +220,13 @@ def _listing_table(site: Site) -> Table:
     table = _table("A result page", "what", "selector")
     for what, selector in rows:
         if selector is not None:
-            table.add_row(what, escape(selector))
+            table.add_row(what, console.literal(selector))
     if listing.image_width is not None:
         table.add_row("srcset", f"the smallest at least {listing.image_width} wide, or else the widest")
     for pattern, replacement in listing.rewrite:
-        table.add_row("image address", escape(f"{pattern} becomes {replacement}"))
+        table.add_row("image address", console.literal(f"{pattern} becomes {replacement}"))
     for name in listing.ignore_parameters:
-        table.add_row("link", escape(f"without its parameter {name}"))
+        table.add_row("link", console.literal(f"without its parameter {name}"))
     return table
 
 

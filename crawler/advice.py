@@ -66,8 +66,6 @@ def _on_labels(site: Site) -> Iterator[str]:
             yield f"[labels] rule {number} ({rule.label}): title never fits, for [listing] has no title and no maker"
     if len(labels.names) == 1:
         yield f"[labels] one label, {labels.names[0]}: a classifier needs two"
-    if labels.conflict == "first-rule" and len(labels.names) > 1 and labels.by_title:
-        yield "[labels] conflict first-rule: a product whose title and category disagree goes to the earlier rule"
 
 
 def _on_following(site: Site) -> Iterator[str]:

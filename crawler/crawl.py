@@ -20,6 +20,7 @@ from crawler.frontier import Frontier
 from crawler.guard import Guard
 from crawler.limits import Limits
 from crawler.list_source import load_list
+from crawler.overlaps import overlaps
 from crawler.report import CrawlReport, CrawlStats
 from crawler.settle import outcomes, settle
 from crawler.site import Site
@@ -290,6 +291,7 @@ class _Crawl:
             seconds=spent["seconds"],
             time_s={stage: round(seconds, 3) for stage, seconds in self._time_s.items()},
             problems=await frontier.problems(),
+            label_conflicts=await frontier.call(lambda db: overlaps(db, self._site)) if finished else [],
             problem_classes=dict(self._traffic.problems),
             by_host=self._traffic.by_host(),
         )

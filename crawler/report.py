@@ -79,6 +79,37 @@ class CrawlStats:
     problems: dict[str, Problem] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Overlap:
+    """Where labels met.
+
+    Attributes:
+        kind: "rules": several labels' rules fit the same category or product, and the first rule decided; "places":
+            products are listed under several labels, and [labels] conflict decided.
+        label: the label that was given; None if the products were left out.
+        others: those that were not.
+        places: categories, or products where titles decide or the kind is "places".
+        products: how many products it concerns.
+        example: the first of them: a path, a title or an address.
+    """
+
+    kind: str
+    label: str | None
+    others: tuple[str, ...]
+    places: int
+    products: int
+    example: str
+
+    def __str__(self) -> str:
+        others, count = " and ".join(self.others), f"{self.products:,} product{'s' if self.products != 1 else ''}"
+        if self.kind == "rules":
+            where = f"{count}, such as {self.example!r}"
+            return f"label rules of {self.label} and of {others} fit {where}: the first decided, {self.label}"
+        fate = f"became {self.label} ([labels] conflict)" if self.label else "left out ([labels] conflict)"
+        labels = " and ".join(filter(None, (self.label, *self.others)))
+        return f"{count} listed under {labels}, such as {self.example}: {fate}"
+
+
 @dataclass(frozen=True, slots=True)
 class CrawlReport:
     """How a crawl ended. Every product seen is in exactly one outcome: kept + dropped + failed = products.
@@ -100,6 +131,7 @@ class CrawlReport:
         requests, bytes, seconds: over all runs that ended by themselves.
         time_s: seconds by stage, of this run.
         problems: category pages that could not be read, with the reason.
+        label_conflicts: where labels met, and what decided.
         problem_classes: what was refused to this run, page or image, by reason: how often, and where first.
         by_host: requests, bytes, retries and seconds in requests of this run by host, the busiest first.
     """
@@ -123,6 +155,7 @@ class CrawlReport:
     seconds: float
     time_s: dict[str, float]
     problems: dict[str, str]
+    label_conflicts: list[Overlap] = field(default_factory=list)
     problem_classes: dict[str, Problem] = field(default_factory=dict)
     by_host: dict[str, dict[str, float]] = field(default_factory=dict)
 

@@ -174,6 +174,20 @@ async def test_a_breadcrumb_is_the_path(start_web, make_picture, tmp_path):
     assert (report.products, report.dropped, report.pages) == (1, {}, 3)
 
 
+async def test_where_labels_met_is_reported(shop_of, tmp_path):
+    made = site(await shop_of(()), conflict="first-rule", rules=[RULES[0], {**RULES[1], "url": ["/guitars"]}])
+    report = await crawl(made, tmp_path, limits=FAST)
+    assert [(one.kind, one.label, one.others, one.products) for one in report.label_conflicts] == [
+        ("places", "bass", ("guitar",), 2), ("rules", "bass", ("guitar",), 1)
+    ]  # fmt: skip
+    told = [str(overlap) for overlap in report.label_conflicts]
+    assert told[0].startswith("2 products listed under bass and guitar, such as http://127.0.0.1")
+    assert told[1] == "label rules of bass and of guitar fit 1 product, such as 'mini': the first decided, bass"
+    assert report.to_json()["label_conflicts"][0]["label"] == "bass"
+    again = await crawl(made, tmp_path, limits=FAST)
+    assert again.label_conflicts == report.label_conflicts
+
+
 async def test_categories_left_out_for_their_number_are_told(start_web, make_picture, tmp_path):
     url = await start_web({
         "/": PAGE, "/guitars": item("strat"), "/basses": item("jazz"), "/i/strat.jpg": make_picture(1),
