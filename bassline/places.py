@@ -110,8 +110,8 @@ def resolved(arguments: dict[str, Any], stage: Callable[[str], Any]) -> Iterator
                 raise ConfigError(text, "", f"an address is not taken here: {remedy}")
             return value
 
-        # sources first: a target is looked at and a folder made for it only when there is something to make
-        order = sorted(arguments, key=lambda name: isinstance(arguments[name], Target))
+        # targets first: that one is taken should be told before a large source is fetched
+        order = sorted(arguments, key=lambda name: not isinstance(arguments[name], Target))
         made = {name: here(arguments[name]) for name in order}
         yield made
 

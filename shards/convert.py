@@ -1,115 +1,140 @@
-"""Pictures in label folders become a shard set: the layout everybody has, and one bad file must not cost the rest."""
+"""Conversions, by what a source is: label folders, arrays, other people's tars, and sets of our own made anew."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from shards.decodable import problem_of
+from shards.arrays import DATA_NAME, LABELS_NAME, from_arrays, to_arrays
+from shards.conversion import Conversion, ConvertProgress, Dropped, Exported, in_order
 from shards.errors import ConfigError
-from shards.sample import Sample, sniff
-from shards.shard_set import ShardSet
+from shards.files import write_atomic
+from shards.folders import from_folders, to_folders, whole_folder
+from shards.foreign import from_tars, is_tar_pattern
+from shards.recode import Recode
+from shards.sample import Sample
+from shards.shard_set import MANIFEST_NAME, ShardSet
 from shards.writer import MAX_SAMPLES, write_set
 
-__all__ = ["Conversion", "ConvertProgress", "Dropped", "from_folders"]
+__all__ = [
+    "Conversion",
+    "ConvertProgress",
+    "Dropped",
+    "Exported",
+    "Recode",
+    "from_arrays",
+    "from_folders",
+    "from_set",
+    "from_split",
+    "from_tars",
+    "kind_of",
+    "to_arrays",
+    "to_folders",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A file that is not in the set: its path below the source, and why ("not an image", "duplicate of ...")."""
+def kind_of(source: str) -> str:
+    """What a source is: "set", "split", "arrays", "tars" or "folders".
 
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertProgress:
-    """How far a conversion is, in files."""
-
-    done: int
-    total: int
-    dropped: int
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """The new set, opened, and every file that did not get into it."""
-
-    made: ShardSet
-    dropped: tuple[Dropped, ...]
+    Raises:
+        ConfigError: there is nothing, or nothing that can be converted.
+    """
+    path = Path(source)
+    if source.endswith(".npy"):
+        return "arrays"
+    if is_tar_pattern(source) and not path.is_dir():
+        return "tars"
+    if not path.exists():
+        raise ConfigError(source, "", "no such file or folder")
+    if path.is_file():
+        raise ConfigError(source, "", "expected a folder, a .npy array, or .tar files (as a pattern, if several)")
+    for name, kind in ((MANIFEST_NAME, "set"), ("split.json", "split"), (DATA_NAME, "arrays")):
+        if (path / name).is_file() and (kind != "arrays" or (path / LABELS_NAME).is_file()):
+            return kind
+    return "tars" if any(path.glob("*.tar")) else "folders"
 
 
-def from_folders(
-    source: Path,
+def from_set(
+    source: ShardSet,
     out: Path,
     *,
-    split: str | None = None,
-    keep_duplicates: bool = False,
+    recode: Recode | None = None,
     shard_samples: int = MAX_SAMPLES,
     on_progress: Callable[[ConvertProgress], None] | None = None,
 ) -> Conversion:
-    """Writes the shard set `out` from the folders of `source`: each is a label, every file below it a sample.
-
-    Labels and files are taken in order of name; hidden ones are passed over. The image bytes are kept as they are, and
-    the type is told by content, never by name. Keys are the first 20 hex digits of the bytes' sha256.
-
-    Args:
-        source: a folder of label folders.
-        out: absent or an empty folder.
-        split: name of the part, if the set is one.
-        keep_duplicates: keep files with equal bytes too, under the first one's key with a number after it.
-        shard_samples: samples a shard.
-        on_progress: called after every file.
+    """Writes the set anew, its pictures in another size, quality or format: keys, order, groups and provenance stay.
 
     Raises:
-        ConfigError: there are no label folders with files.
-        TargetNotEmpty: `out` holds something.
+        TargetNotEmpty
     """
-    folders = sorted(path for path in source.glob("*") if path.is_dir() and not path.name.startswith("."))
-    files = [(label, path) for label, folder in enumerate(folders) for path in _files(folder)]
-    if not files:
-        raise ConfigError(str(source), "", "expected a folder of label folders with images in them")
+    recode = recode or Recode()
     dropped: list[Dropped] = []
-    seen: dict[str, list[str]] = {}
+    groups: dict[str, int] = {}
+
+    def make(i: int) -> tuple[Sample, bytes, str, str | None]:
+        sample = source.sample(i)
+        try:
+            return sample, *recode.apply(sample.image), None
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            return sample, b"", "", f"cannot be decoded: {error}"
 
     def samples() -> Iterator[Sample]:
-        for done, (label, path) in enumerate(files, 1):
-            name = path.relative_to(source).as_posix()
-            try:
-                data = path.read_bytes()
-                problem = problem_of(data)
-            except OSError as error:
-                data, problem = b"", f"cannot be read: {error.strerror}"
-            sha256 = hashlib.sha256(data).hexdigest()
-            key = sha256[:20]
-            if problem is None:
-                same = seen.setdefault(key, [])
-                if same and not keep_duplicates:
-                    problem = f"duplicate of {same[0]}"
-                elif same:
-                    key = f"{key}-{len(same)}"
-                same.append(name)
-            if problem is None:
-                meta = {"label": folders[label].name, "file": name, "sha256": sha256}
-                yield Sample(key, data, sniff(data) or "", label, meta)
+        for i, (sample, made, ext, problem) in in_order(make, range(len(source))):
+            if problem is not None:
+                dropped.append(Dropped(str(source.where(i)), problem))
             else:
-                dropped.append(Dropped(name, problem))
+                groups[sample.key] = int(source.groups[i])
+                yield Sample(sample.key, made, ext, sample.label, recode.meta(sample.meta, sample.image, made))
             if on_progress:
-                on_progress(ConvertProgress(done, len(files), len(dropped)))
+                on_progress(ConvertProgress(i + 1, len(source), len(dropped)))
 
     made = write_set(
         out,
         samples(),
-        [folder.name for folder in folders],
-        source={"kind": "folders", "name": source.name, "files": len(files)},
-        split=split,
+        source.labels,
+        source={"kind": "recoded", "of": source.digest, "from": source.manifest.source, "recode": recode.about()},
+        split=source.manifest.split,
         shard_samples=shard_samples,
+        groups=groups,
     )
     return Conversion(made, tuple(dropped))
 
 
-def _files(folder: Path) -> list[Path]:
-    below = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in below if not any(p.startswith(".") for p in path.relative_to(folder).parts))
+def from_split(
+    source: Path,
+    out: Path,
+    *,
+    recode: Recode | None = None,
+    shard_samples: int = MAX_SAMPLES,
+    on_progress: Callable[[ConvertProgress], None] | None = None,
+) -> tuple[int, tuple[Dropped, ...]]:
+    """Every part of a split made anew, the parts as they were cut: for runs that differ in the pictures alone.
+
+    Returns:
+        Samples written, and what could not be decoded.
+
+    Raises:
+        TargetNotEmpty, ConfigError: split.json names no parts.
+    """
+    recode = recode or Recode()
+    path = source / "split.json"
+    try:
+        recipe = json.loads(path.read_bytes())
+        names = [str(name) for name in recipe["recipe"]["names"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(str(path), "recipe.names", f"cannot be read ({error!r})") from None
+    count, dropped = 0, []
+    with whole_folder(out) as beside:
+        for name in names:
+            with ShardSet.open(source / name) as part:
+                done = from_set(
+                    part, beside / name, recode=recode, shard_samples=shard_samples, on_progress=on_progress
+                )
+                with done.made as made:
+                    count += len(made)
+                    recipe["parts"][name] = {"samples": len(made), "counts": made.counts, "digest": made.digest}
+                dropped += [Dropped(f"{name}/{item.path}", item.reason) for item in done.dropped]
+        recipe["recode"] = recode.about()
+        write_atomic(beside / "split.json", [json.dumps(recipe, ensure_ascii=False, indent=1).encode(), b"\n"])
+    return count, tuple(dropped)

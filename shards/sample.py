@@ -8,13 +8,13 @@ from typing import Any
 
 from shards.shard_errors import BadSample
 
-__all__ = ["EXTENSIONS", "Sample", "check", "sniff"]
+__all__ = ["EXTENSIONS", "KEY", "Sample", "check", "sniff"]
 
 EXTENSIONS = ("jpg", "png", "webp")
 
 # No dot (WebDataset groups by what stands before the first one) and no path. A ustar name has 100 bytes and the longest
 # suffix (.json, .webp) takes five.
-_KEY = re.compile(r"[A-Za-z0-9_-]{1,95}")
+KEY = re.compile(r"[A-Za-z0-9_-]{1,95}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ def check(sample: Sample) -> None:
     Raises:
         BadSample: its key, extension, label or image breaks a rule of the format.
     """
-    if not _KEY.fullmatch(sample.key):
-        raise BadSample(sample.key, f"a key is {_KEY.pattern}: no dots, no path")
+    if not KEY.fullmatch(sample.key):
+        raise BadSample(sample.key, f"a key is {KEY.pattern}: no dots, no path")
     if sample.ext not in EXTENSIONS:
         raise BadSample(sample.key, f"extension {sample.ext!r}; expected one of {', '.join(EXTENSIONS)}, by content")
     if sample.label < 0:

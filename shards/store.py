@@ -314,7 +314,7 @@ def _raise_if_final(address: str, error: Exception) -> None:
     """Raises the error a user can act on, if trying again would not help."""
     kind, status = type(error).__name__, getattr(error, "status", None)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
-        bucket = "no such bucket" if "bucket" in str(error).lower() else "nothing is there"
+        bucket = "no such bucket" if "bucket does not exist" in str(error).lower() else "nothing is there"
         raise NotThere(address, f"{bucket}; check the address") from None
     if isinstance(error, PermissionError) or status in (401, 403):
         raise StoreUnusable(

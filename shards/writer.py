@@ -294,6 +294,7 @@ def write_set(
     source: dict[str, Any],
     split: str | None = None,
     shard_samples: int = MAX_SAMPLES,
+    groups: Mapping[str, int] | None = None,
 ) -> ShardSet:
     """Writes a whole shard set: beside `folder` first, then renamed, so that no half of one is ever named.
 
@@ -304,6 +305,7 @@ def write_set(
         source: where the set came from, kept in dataset.json.
         split: name of the part, if it is one.
         shard_samples: samples a shard.
+        groups: group by key, instead of the JSON's; looked at once all samples are written.
 
     Raises:
         TargetNotEmpty, BadSample, BadLabel, DuplicateKey: and nothing is left behind.
@@ -324,7 +326,7 @@ def write_set(
                     writer.seal()
             if writer.samples:
                 writer.seal()
-        finish(beside, labels, source=source, split=split).close()
+        finish(beside, labels, source=source, split=split, groups=groups).close()
         beside.rename(folder)
         fsync_folder(folder.parent)
     except BaseException:

@@ -67,7 +67,7 @@ def bucket(server: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{through}")
     monkeypatch.setenv("BASSLINE_CACHE", str(tmp_path / "cache"))
-    name = f"b{abs(hash((request.node.name, time.monotonic_ns())))}"
+    name = f"bucket{abs(hash((request.node.name, time.monotonic_ns())))}"
     Store(f"s3://{name}")._fs.mkdir(name)
     return f"s3://{name}"
 
@@ -156,7 +156,9 @@ def test_a_download_that_always_breaks_leaves_nothing_half(
     copy(real.folder, f"{bucket}/set", transfer=QUICK)
     seen = view(f"{bucket}/set", transfer=QUICK)
     proxy.cuts = [("down", 20_000)] * 1000
-    with pytest.raises(TransferFailed, match=r"s3://b\d+/set/.*: the transfer broke 4 times .*nothing half was kept"):
+    with pytest.raises(
+        TransferFailed, match=r"s3://bucket\d+/set/.*: the transfer broke 4 times .*nothing half was kept"
+    ):
         copy(f"{bucket}/set", tmp_path / "back", transfer=QUICK)
     assert not (tmp_path / "back" / "dataset.json").exists()
     assert not list((tmp_path / "back").glob("*.passing"))
