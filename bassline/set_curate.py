@@ -95,7 +95,7 @@ def drop(
         console.emit(told)
         return
     details = Counter(_kind(one.detail) for one in done.dropped)
-    table = console.table(str(out), "dropped by", "samples", right=("samples",))
+    table = console.table(places.shown(out), "dropped by", "samples", right=("samples",))
     for detail, count in details.most_common(20):
         table.add_row(escape(detail), f"{count:,}")
     if details:
@@ -104,7 +104,7 @@ def drop(
         console.note(f"[yellow]![/] {done.torn:,} groups of near-duplicates have several labels; one of each was kept")
     if any(not count for count in told["labels"].values()):  # type: ignore[attr-defined]
         console.note("[yellow]![/] a label has no samples left; --forget-empty-labels leaves it out")
-    console.out.print(f"shard set: {out}", soft_wrap=True)
+    console.out.print(f"shard set: {places.shown(out)}", soft_wrap=True)
 
 
 def _kind(detail: str) -> str:
@@ -171,7 +171,7 @@ def merge(
     if json:
         console.emit(told)
         return
-    table = console.table(str(out), "label", "samples", right=("samples",))
+    table = console.table(places.shown(out), "label", "samples", right=("samples",))
     for label, count in told["labels"].items():
         table.add_row(escape(label), f"{count:,}")
     console.out.print(table)
@@ -185,7 +185,7 @@ def merge(
     for count, words_of in said:
         if count:
             console.out.print(f"{count:>8,}  {words_of}")
-    console.out.print(f"shard set: {out}", soft_wrap=True)
+    console.out.print(f"shard set: {places.shown(out)}", soft_wrap=True)
 
 
 @console.command

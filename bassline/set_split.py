@@ -150,7 +150,7 @@ def _folds(shards: Path, out: Path, folds: int, seed: int, json: bool) -> None:
     if json:
         console.emit({"folds": [fold.recipe for fold in made]})
         return
-    table = console.table(str(out), "fold", *_PARTS, right=_PARTS)
+    table = console.table(places.shown(out), "fold", *_PARTS, right=_PARTS)
     for fold in made:
         table.add_row(fold.folder.name, *(f"{fold.recipe['parts'][name]['samples']:,}" for name in _PARTS))
     console.out.print(table)
@@ -159,7 +159,7 @@ def _folds(shards: Path, out: Path, folds: int, seed: int, json: bool) -> None:
 @console.command
 def shuffle(
     shards: SetPath,
-    out: Annotated[Path, typer.Option(help="Folder of the new shard set; must not exist, or be empty.")],
+    out: OutPath,
     seed: Annotated[int, typer.Option(min=0, help="Decides the order.")] = 0,
     memory: Annotated[int, typer.Option(metavar="MB", min=1, help="Of samples held at a time.")] = 128,
     json: console.JsonFlag = False,
@@ -185,4 +185,4 @@ def shuffle(
     if json:
         console.emit(told)
     else:
-        console.out.print(f"shard set: {out}", soft_wrap=True)
+        console.out.print(f"shard set: {places.shown(out)}", soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bassline import console
+from bassline import console, places
 from bassline.set_options import SetPath
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def suspects(
                 on_progress=lambda at: stage.update(at.done, at.total, words[at.stage]),
             )
             stage.summary = f"{len(found.found):,} of {len(opened):,} labels are doubted"
-        write_suspects(out, opened, found, str(shards), limit)
+        write_suspects(out, opened, found, places.shown(shards), limit)
     confused = _confused(found)
     if json:
         console.emit(

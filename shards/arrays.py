@@ -16,7 +16,8 @@ from PIL import Image
 
 from shards.conversion import Conversion, ConvertProgress, Exported, in_order
 from shards.errors import ConfigError
-from shards.folders import SIDECAR_NAME, read_sidecar, whole_folder, write_sidecar
+from shards.folders import SIDECAR_NAME, read_sidecar, write_sidecar
+from shards.new_folder import new_folder
 from shards.recode import Recode, encode, pixels
 from shards.sample import KEY, Sample
 from shards.shard_errors import ShardError
@@ -217,7 +218,7 @@ def to_arrays(
                 f"{source.folder}: {source.where(i)}: cannot be decoded ({error}); drop the sample"
             ) from None
 
-    with whole_folder(out) as beside:
+    with new_folder(out) as beside:
         data = np.lib.format.open_memmap(beside / DATA_NAME, mode="w+", dtype=np.uint8, shape=(count, height, width, 3))
 
         def rows() -> Iterator[dict[str, Any]]:

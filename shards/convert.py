@@ -10,8 +10,9 @@ from shards.arrays import DATA_NAME, LABELS_NAME, from_arrays, to_arrays
 from shards.conversion import Conversion, ConvertProgress, Dropped, Exported, in_order
 from shards.errors import ConfigError
 from shards.files import write_atomic
-from shards.folders import from_folders, to_folders, whole_folder
+from shards.folders import from_folders, to_folders
 from shards.foreign import from_tars, is_tar_pattern
+from shards.new_folder import new_folder
 from shards.recode import Recode
 from shards.sample import Sample
 from shards.shard_set import MANIFEST_NAME, ShardSet
@@ -125,7 +126,7 @@ def from_split(
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(str(path), "recipe.names", f"cannot be read ({error!r})") from None
     count, dropped = 0, []
-    with whole_folder(out) as beside:
+    with new_folder(out) as beside:
         for name in names:
             with ShardSet.open(source / name) as part:
                 done = from_set(

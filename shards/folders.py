@@ -11,9 +11,7 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,9 @@ from typing import Any
 from shards.conversion import Conversion, ConvertProgress, Dropped, Exported, in_order
 from shards.decodable import problem_of
 from shards.errors import ConfigError
-from shards.files import fsync_folder
+from shards.new_folder import new_folder
 from shards.recode import Recode
 from shards.sample import KEY, Sample, sniff
-from shards.shard_errors import TargetNotEmpty
 from shards.shard_set import ShardSet
 from shards.writer import MAX_SAMPLES, write_set
 
@@ -35,7 +32,6 @@ __all__ = [
     "read_sidecar",
     "safe_name",
     "to_folders",
-    "whole_folder",
     "write_sidecar",
 ]
 
@@ -292,7 +288,7 @@ def to_folders(
         TargetNotEmpty: `out` holds something.
     """
     recode = recode or Recode()
-    with whole_folder(out) as beside:
+    with new_folder(out) as beside:
         taken: set[str] = {SIDECAR_NAME}
         folders = [_unused(safe_name(label), taken) for label in source.labels]
         for name in folders:
@@ -321,29 +317,6 @@ def to_folders(
 
         count = write_sidecar(beside / SIDECAR_NAME, source, folders, rows())
     return Exported(out, count)
-
-
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears whole or not at all: written beside `out`, renamed at the end of the block.
-
-    Raises:
-        TargetNotEmpty: `out` holds something.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TargetNotEmpty(out)
-    out = out.absolute()
-    beside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)  # what a killed attempt left
-    beside.mkdir(parents=True)
-    try:
-        yield beside
-        fsync_folder(beside)
-        beside.rename(out)
-        fsync_folder(out.parent)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
 
 
 def safe_name(text: str) -> str:
