@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -38,6 +38,8 @@ def run_crawl(
     metrics: str | None = None,
     log: Path | None = None,
     quiet: bool = False,
+    refresh: bool = False,
+    vanished: Literal["keep", "drop"] = "keep",
 ) -> CrawlReport:
     """Crawls with the live panel, or with a line every few seconds where there is no terminal.
 
@@ -50,6 +52,7 @@ def run_crawl(
         metrics: PORT or ADDRESS:PORT of a Prometheus endpoint.
         log: file of JSON lines that everything is appended to.
         quiet: nothing on stderr but errors.
+        refresh, vanished: of a finished set; see `crawler.crawl.crawl`.
 
     Raises:
         Interrupted: a signal ended it; the same call goes on.
@@ -78,7 +81,15 @@ def run_crawl(
                 console.note(console.INTERRUPTED)
                 os._exit(130)
 
-        report = run(loaded, out, on_progress=on_progress, on_event=on_event, on_signal=on_signal)
+        report = run(
+            loaded,
+            out,
+            on_progress=on_progress,
+            on_event=on_event,
+            on_signal=on_signal,
+            refresh=refresh,
+            vanished=vanished,
+        )
     if not report.finished:
         raise Interrupted
     if not quiet:
@@ -86,6 +97,7 @@ def run_crawl(
     return report
 
 
+_AGAIN = "A finished set once more"
 _WATCHING, _SITE_FILE, _LIST = "Watching", "Looking at a site file", "A list of addresses"
 
 
@@ -110,6 +122,23 @@ def crawl(
             metavar="KEY=VALUE", help="Change one key of [limits] for this run, such as per_host=2; may be repeated."
         ),
     ] = None,
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh",
+            rich_help_panel=_AGAIN,
+            help="Of a finished set: walk the shop anew, take in what is new or has changed, ask of the rest only "
+            "whether it has. The set can be read all the while; one that was interrupted goes on.",
+        ),
+    ] = False,
+    vanished: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|drop",
+            rich_help_panel=_AGAIN,
+            help="With --refresh: samples of products that the shop lists no more.",
+        ),
+    ] = "keep",
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", rich_help_panel=_WATCHING, help="No panel and no lines, only errors.")
     ] = False,
@@ -170,6 +199,8 @@ def crawl(
 
     Example: bassline crawl shop.toml --out set --metrics 9100 --log crawl.jsonl
 
+    Example: bassline crawl shop.toml --out set --refresh
+
     Example: bassline crawl shop.toml --check
 
     Example: bassline crawl shop.toml --try https://shop.example/basses
@@ -188,8 +219,23 @@ def crawl(
         return
     if out is None:
         raise ConfigError("--out", "", "missing: the folder of the shard set (or give --check or --try URL)")
-    columns = {"url_column": url_column, "label_column": label_column}
-    report = run_crawl(site, out, start=start, **columns, limits=limit or (), metrics=metrics, log=log, quiet=quiet)
+    if vanished not in ("keep", "drop"):
+        raise ConfigError("--vanished", "", f"expected keep or drop, not {vanished!r}")
+    if vanished != "keep" and not refresh:
+        raise ConfigError("--vanished", "", "is of --refresh; give that too")
+    report = run_crawl(
+        site,
+        out,
+        start=start,
+        url_column=url_column,
+        label_column=label_column,
+        limits=limit or (),
+        metrics=metrics,
+        log=log,
+        quiet=quiet,
+        refresh=refresh,
+        vanished="drop" if vanished == "drop" else "keep",
+    )
     if json:
         console.emit(report.to_json())
     else:

@@ -36,6 +36,9 @@ def show(report: CrawlReport) -> None:
     if spent:
         out.print()
         out.print(console.seconds_table("Time", spent))
+    if report.refresh:
+        out.print()
+        out.print(_refreshed(report.refresh))
     out.print()
     out.print(_rates(report))
     for problem, urls in _by_problem(report).items():
@@ -59,6 +62,21 @@ def _outcomes(report: CrawlReport) -> Table:
     for outcome, reason, count in rows:
         table.add_row(outcome, reason, f"{count:,}", f"{count / report.products:.1%}" if report.products else "")
     table.add_row("[bold]all[/]", "", f"[bold]{report.products:,}[/]", "")
+    return table
+
+
+def _refreshed(found: dict[str, int]) -> Table:
+    table = console.table("Since the crawl before", "products", "", right=("",))
+    for name, count in found.items():
+        kind, _, what = name.partition("_")
+        if name == "unasked":
+            name = "unchanged, for it could not be asked"
+        elif name == "not_met":
+            name = "not met, for pages could not be read"
+        elif what:
+            name = f"  {kind}: {what}"
+        if count or name in ("new", "changed", "unchanged", "vanished"):
+            table.add_row(name, f"{count:,}")
     return table
 
 

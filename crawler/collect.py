@@ -17,13 +17,13 @@ from crawler import extract
 from crawler.crawl_errors import Refused
 from crawler.examiners import Examiners
 from crawler.fetch import Fetcher, Reply
-from crawler.frontier import Category, Frontier, Job, Result
+from crawler.frontier import Category, Frontier, Job, Result, Unchanged
 from crawler.limits import Limits
 from crawler.listing import judged
 from crawler.report import CrawlStats
 from crawler.robots import page_refuses_images, refuses_images
 from crawler.site import Site
-from crawler.thumbnails import Thumbnail
+from crawler.thumbnails import Thumbnail, mislabelled
 from crawler.urls import netloc_of
 
 __all__ = ["Collection"]
@@ -95,12 +95,17 @@ class Collection:
         """Reads one result page; returns the category with its next one, and the products of this one."""
         assert category.next_page is not None
         listing, url = self._site.listing, category.next_page
+        # a title may give a product another label than its category's: then every page is needed
+        if not self._site.labels.by_title and await self._frontier.enough(category):
+            return None, before
         try:
             reply = await self._fetcher.page(url)
         except Refused as refused:
             # what failed is tried again by the next run; what was refused is not
             again = url if refused.failed else None
-            await self._frontier.add_page(category, (), listing_url=url, next_page=again, problem=f"{url}: {refused}")
+            await self._frontier.add_page(
+                category, (), listing_url=url, next_page=again, problem=f"{url}: {refused}", failed=refused.failed
+            )
             return None, before
         self._stats.pages += 1
         tree = extract.parse(reply.body, reply.url, reply.headers.get("Content-Type", ""))
@@ -148,12 +153,15 @@ class Collection:
     async def _work(self, lane: _Lane) -> None:
         while (job := await lane.next()) is not None:
             try:
-                reply = await self._fetcher.image(job.url)
+                reply = await self._fetcher.image(job.url, etag=job.etag, last_modified=job.last_modified)
                 tags = reply.headers.getall("X-Robots-Tag", ())
                 if tags and (word := refuses_images(tags, self._site.site.agent)):
                     raise Refused("x-robots-tag", word)
             except Refused as refused:
                 self._post(Result(job, refused, {}, 0))
+                continue
+            if reply.unchanged:
+                self._post(Result(job, Unchanged(), {}, 0))
                 continue
             self._posted += 1
             self._posted_bytes += len(reply.body)
@@ -174,22 +182,23 @@ class Collection:
 
     def _examined(self, found: list[tuple[tuple[Job, Reply], Thumbnail | Refused]]) -> None:
         """In an examiner's thread: from what was found to what the ledger takes."""
-        self._frontier.post(
-            [
-                Result(
-                    job,
-                    outcome,
-                    self._meta(job, reply, outcome) if isinstance(outcome, Thumbnail) else {},
-                    len(reply.body),
-                )
-                for (job, reply), outcome in found
-            ]
-        )
+        self._frontier.post([self._result(job, reply, outcome) for (job, reply), outcome in found])
+
+    def _result(self, job: Job, reply: Reply, outcome: Thumbnail | Refused) -> Result:
+        if isinstance(outcome, Thumbnail):
+            return Result(job, outcome, self._meta(job, reply, outcome), len(reply.body))
+        said = {"etag": reply.headers.get("ETag"), "last_modified": reply.headers.get("Last-Modified")}
+        return Result(job, outcome, said, len(reply.body), picture=reply.body)
 
     def _meta(self, job: Job, reply: Reply, thumbnail: Thumbnail) -> dict[str, Any]:
         return {
             "label": job.label,
             "label_path": self._paths[job.category],
+            **(
+                {"content_type": said}
+                if (said := mislabelled(thumbnail.ext, reply.headers.get("Content-Type", "")))
+                else {}
+            ),
             "sha256": thumbnail.sha256.hex(),
             "dhash": thumbnail.dhash.hex(),
             "width": thumbnail.width,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -21,11 +23,14 @@ from crawler.guard import Guard
 from crawler.limits import Limits
 from crawler.list_source import load_list
 from crawler.overlaps import overlaps
-from crawler.report import CrawlReport, CrawlStats
-from crawler.settle import outcomes, settle
+from crawler.quota import release
+from crawler.refresh import Vanished, carry_over, changes
+from crawler.report import DROPS_NAME, CrawlReport, CrawlStats
+from crawler.settle import outcomes, settle, write_drops
 from crawler.site import Site
 from crawler.traffic import OnEvent, Traffic
 from crawler.url_list import digest
+from crawler.verdicts import decide
 from crawler.watch import Watch
 from shards.writer import MAX_SAMPLES
 
@@ -43,6 +48,8 @@ async def crawl(
     on_event: OnEvent | None = None,
     stop: asyncio.Event | None = None,
     shard_samples: int = MAX_SAMPLES,
+    refresh: bool = False,
+    vanished: Vanished = "keep",
 ) -> CrawlReport:
     """Crawls a site into a shard set in `out`, or goes on with the crawl that is there.
 
@@ -54,6 +61,9 @@ async def crawl(
         on_event: told of every request, retry, park, and refused page or image.
         stop: set it to end early; what is in flight is given up, everything done is kept.
         shard_samples: samples a shard.
+        refresh: of a finished crawl, walk the site anew: new and changed products are taken in, of known images it is
+            asked whether they have changed. One that was interrupted goes on, with or without this.
+        vanished: what a refresh does with samples of products that the site lists no more.
 
     Raises:
         FolderUnusable: `out` cannot be made or written to.
@@ -62,7 +72,7 @@ async def crawl(
         LedgerFailed: the disk is full or failing.
     """
     settings = (limits or site.limits, on_progress or (lambda stats: None), on_event, shard_samples)
-    return await _Crawl(site, out, *settings).run(stop)
+    return await _Crawl(site, out, *settings, vanished if refresh else None).run(stop)
 
 
 def run(
@@ -74,6 +84,8 @@ def run(
     on_event: OnEvent | None = None,
     on_signal: Callable[[int], None] | None = None,
     shard_samples: int = MAX_SAMPLES,
+    refresh: bool = False,
+    vanished: Vanished = "keep",
 ) -> CrawlReport:
     """`crawl` for callers without an event loop. SIGINT and SIGTERM end it early: `finished` is then False.
 
@@ -104,6 +116,8 @@ def run(
             on_event=on_event,
             stop=stop,
             shard_samples=shard_samples,
+            refresh=refresh,
+            vanished=vanished,
         )
 
     return asyncio.run(interruptible())
@@ -118,8 +132,9 @@ class _Crawl:
         on_progress: OnProgress,
         on_event: OnEvent | None,
         shard_samples: int,
+        refresh: Vanished | None,
     ) -> None:
-        self._shard_samples = shard_samples
+        self._shard_samples, self._refresh = shard_samples, refresh
         self._site, self._out, self._limits, self._on_progress = site, out, limits, on_progress
         self._stats = CrawlStats()
         self._traffic = Traffic(on_event)
@@ -134,12 +149,16 @@ class _Crawl:
             shard_samples=self._shard_samples,
             on_failure=self._cancel,
             on_refused=lambda url, refused: self._traffic.refused("image", url, refused),
+            quota=self._site.labels.quota_of,
         )
         try:
             await self._refuse_other_site()
             more = await self._list_has_changed()
-            if await self._frontier.meta("stage") == "done" and not await self._frontier.reopen_failed() and not more:
-                return await self._report(already_finished=True)
+            if await self._frontier.meta("stage") == "done":
+                if self._refresh:
+                    await self._frontier.begin_refresh(self._refresh)
+                elif not await self._frontier.reopen_failed() and not more:
+                    return await self._report(already_finished=True)
             await self._count()
             self._watch = Watch(self._stats, self._traffic, self._frontier, self._done_before, self._on_progress)
             ticker = asyncio.create_task(self._watch.run())
@@ -189,23 +208,40 @@ class _Crawl:
             if self._site.url_list is not None:
                 labels = await self._timed("explore", load_list(self._site, self._frontier, self._stats))
             elif labels_text is None:
-                labels = await self._timed("explore", explore(self._site, fetcher, self._frontier, self._stats))
+                found = await self._timed("explore", explore(self._site, fetcher, self._frontier, self._stats))
+                known = json.loads(await self._frontier.meta("labels_before") or "[]")
+                labels = list(dict.fromkeys((*known, *found)))
                 await self._frontier.set_labels(labels)
             else:
                 labels = json.loads(labels_text)
+            await self._timed("collect", self._collect(fetcher))
+        await self._timed("settle", self._settle(labels))
+
+    async def _collect(self, fetcher: Fetcher) -> None:
+        """In rounds: what quotas held back is fetched once it is known to be needed; mostly there is one."""
+        today = datetime.now(UTC).date().isoformat()
+
+        def outstanding(db: sqlite3.Connection) -> int:
+            carry_over(db, today)
+            return decide(db, self._site) + release(db, self._site.labels.quota_of)
+
+        while True:
             collection = Collection(self._site, self._limits, fetcher, self._frontier, self._stats)
             self._watch.collection = collection
-            await self._timed("collect", collection.run())
-        await self._timed("settle", self._settle(labels))
+            await collection.run()
+            more = await self._frontier.call(outstanding)
+            await self._frontier.flush()
+            if not more:
+                return
+            self._stats.images = (await self._frontier.counts())["images"]
 
     async def _settle(self, labels: list[str]) -> None:
         await self._frontier.seal()
+        if not await self._frontier.call(_kept):
+            await self._frontier.call(lambda db: write_drops(db, self._out))
+            raise NothingFound(self._site.site.name, f"not one image was kept; {DROPS_NAME} says why")
         spent = await self._spent()
-        groups = await self._frontier.call(lambda db: settle(db, self._out, self._site, labels, spent))
-        if not await self._frontier.call(lambda db: db.execute("SELECT count(*) FROM sample").fetchone()[0]):
-            raise NothingFound(self._site.site.name, "not one image was kept; drops.jsonl says why")
-        await self._frontier.set_meta({"stage": "done", "groups": str(groups)})
-        await self._frontier.flush()
+        await self._frontier.in_thread(lambda db, shelf: settle(db, shelf, self._site, labels, spent))
         self._stats.stage = "done"
 
     async def _timed(self, stage: str, work: Any) -> Any:
@@ -294,7 +330,14 @@ class _Crawl:
             label_conflicts=await frontier.call(lambda db: overlaps(db, self._site)) if finished else [],
             problem_classes=dict(self._traffic.problems),
             by_host=self._traffic.by_host(),
+            unchanged=frontier.unchanged,
+            refresh=await frontier.call(changes) if finished else None,
         )
+
+
+def _kept(db: sqlite3.Connection) -> int:
+    count: int = db.execute("SELECT count(*) FROM product WHERE outcome = 'kept'").fetchone()[0]
+    return count
 
 
 def _first(error: BaseException) -> BaseException:

@@ -4,6 +4,7 @@ CrawlError
 ├── OtherSite      the folder belongs to a crawl by another site file
 ├── NotACrawl      the folder holds something that is no crawl
 ├── FolderUnusable the folder cannot be made or opened (no such place, read-only, a file, too long a name)
+├── OldLedger      the folder's ledger was written by an older version
 ├── CrawlBusy      another process is crawling into the folder
 ├── NothingFound   the site file's selectors or label rules find nothing on the site
 └── LedgerFailed   the ledger or the shard could not be written (a full disk)
@@ -24,6 +25,7 @@ __all__ = [
     "LedgerFailed",
     "NotACrawl",
     "NothingFound",
+    "OldLedger",
     "OtherSite",
     "Refused",
 ]
@@ -58,6 +60,14 @@ class FolderUnusable(CrawlError):
     def __init__(self, folder: Path, problem: str) -> None:
         self.folder, self.problem = folder, problem
         super().__init__(f"{folder}: no folder for a crawl ({problem}); put that right or name another one")
+
+
+class OldLedger(CrawlError):
+    """The ledger has the tables of an older version."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(f"{folder}: its ledger was written by an older version; crawl into a new folder")
 
 
 class CrawlBusy(CrawlError):

@@ -39,7 +39,7 @@ async def explore(site: Site, fetcher: Fetcher, frontier: Frontier, stats: Crawl
                     label = site.listed_as(path, link.url)
                     found[link.url] = (link.url, category.depth + 1, path, label, first_page(site, link.url))
         explored = [
-            (category.id, "" if isinstance(answer, list) else str(answer))
+            (category.id, *(("", False) if isinstance(answer, list) else (str(answer), answer.failed)))
             for category, answer in zip(chunk, answers, strict=True)
         ]
         await frontier.add_categories(found.values(), explored, at_most=site.follow.max_categories)

@@ -23,18 +23,25 @@ from queue import Empty, SimpleQueue
 from time import monotonic, time
 from typing import Any, TypeVar
 
-from crawler.crawl_errors import CrawlBusy, FolderUnusable, LedgerFailed, NotACrawl, Refused
+from crawler.crawl_errors import CrawlBusy, FolderUnusable, LedgerFailed, NotACrawl, OldLedger, Refused
 from crawler.listing import Listed
-from crawler.places import TOLD, Place, put
+from crawler.pictures import Pictures
+from crawler.places import NOW_TOLD, PLACE, Place, put, told
+from crawler.quota import promising_before, with_surplus
+from crawler.refresh import Vanished, begin_refresh, reopen
 from crawler.robots import KeptRobots
+from crawler.shelf import Shelf, remove_leftovers
 from crawler.thumbnails import Thumbnail
+from shards.files import fsync_folder
 from shards.sample import Sample
 from shards.writer import MAX_SAMPLES, ShardWriter
 
-__all__ = ["LEDGER_NAME", "Category", "Frontier", "Job", "Result"]
+__all__ = ["LEDGER_NAME", "Category", "Frontier", "Job", "Result", "Unchanged"]
 
 LEDGER_NAME = "crawl.sqlite"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+STAGING_NAME = ".next"  # where shards lie that the manifest does not name yet, once there is a manifest
+_LEDGER_VERSION = 2
 BATCH_SAMPLES, BATCH_S = 256, 1.0
 
 T = TypeVar("T")
@@ -61,8 +68,13 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A thumbnail to fetch, with the first product that shows it; `told` is what a sample made of it says it is, `row`
-    the JSON of what a list says of it."""
+    """A thumbnail to fetch, with the first product that shows it.
+
+    Attributes:
+        told, place: what a sample made of it says it is.
+        row: the JSON of what a list says of it.
+        etag, last_modified: of the answer that is known, if one is.
+    """
 
     image: int
     url: str
@@ -72,18 +84,35 @@ class Job:
     listing_url: str
     maker: str
     title: str
-    told: str
+    told: int
+    place: str
     row: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The address still has what it had."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a thumbnail's address gave: an image with what is known of it, or why not; `size` of the answer in bytes."""
+    """What a thumbnail's address gave.
+
+    Attributes:
+        job: what was asked for.
+        outcome: the image, or why not.
+        meta: provenance of an image; of what was refused for its content at least the validators.
+        size: bytes of the answer.
+        picture: the bytes that were refused, where they are an image of some kind.
+    """
 
     job: Job
-    outcome: Thumbnail | Refused
+    outcome: Thumbnail | Refused | Unchanged
     meta: Mapping[str, Any]
     size: int
+    picture: bytes | None = None
 
 
 class Frontier:
@@ -97,6 +126,7 @@ class Frontier:
         shard_samples: when a shard is full.
         on_failure: called in the event loop when nothing can be written any more; `failure` then says why.
         on_refused: told of each image that will not be had, in the ledger's thread.
+        quota: how many samples a label may have; None is no limit.
 
     Raises:
         FolderUnusable, NotACrawl, CrawlBusy, LedgerFailed: the folder cannot be used.
@@ -109,12 +139,14 @@ class Frontier:
         shard_samples: int = MAX_SAMPLES,
         on_failure: Callable[[], None] | None = None,
         on_refused: Callable[[str, Refused], None] | None = None,
+        quota: Callable[[str], int | None] = lambda label: None,
     ) -> None:
         self.folder = folder
+        self._quota = quota
         self._shard_samples = shard_samples
         self.failure: LedgerFailed | None = None
         self.taken = self.taken_bytes = 0  # results handled so far; with those posted, what is still on its way
-        self.kept = 0
+        self.kept = self.unchanged = 0
         self.dropped: dict[str, int] = {}
         self._on_failure = on_failure or (lambda: None)
         self._on_refused = on_refused or (lambda url, refused: None)
@@ -124,6 +156,10 @@ class Frontier:
         self._thread = threading.Thread(target=self._run, name="frontier", daemon=True)
         self._db = self._connect()
         try:
+            self._generation = int(self._meta("generation") or 0)
+            self._published = self._meta("published") is not None
+            self._pictures = Pictures(self._db)
+            remove_leftovers(self._db, self.folder, self._staging)
             self._writer = self._reopen_part()
         except (OSError, sqlite3.Error) as error:
             self._db.close()
@@ -145,7 +181,8 @@ class Frontier:
         if not usable:
             raise FolderUnusable(self.folder, "it may not be written to")
         path = self.folder / LEDGER_NAME
-        if not path.exists() and any(self.folder.iterdir()):
+        new = not path.exists()
+        if new and any(self.folder.iterdir()):
             raise NotACrawl(self.folder)
         try:
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.2)
@@ -157,9 +194,15 @@ class Frontier:
             db.execute("PRAGMA journal_mode = wal")
             db.execute("PRAGMA synchronous = full")
             db.execute("BEGIN IMMEDIATE")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if not version and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise OldLedger(self.folder)
             for statement in _SCHEMA.split(";\n"):
                 db.execute(statement)
+            db.execute(f"PRAGMA user_version = {_LEDGER_VERSION}")
             db.execute("COMMIT")
+            if new:
+                fsync_folder(self.folder)
         except sqlite3.OperationalError as error:
             db.close()
             if "locked" in str(error):
@@ -168,11 +211,23 @@ class Frontier:
         except sqlite3.DatabaseError:
             db.close()
             raise NotACrawl(self.folder) from None
+        except OldLedger:
+            db.close()
+            raise
+        db.create_function("told", 6, told, deterministic=True)
         return db
 
+    @property
+    def _staging(self) -> Path:
+        """Where new shards are written: apart from those of a set that is in use."""
+        return self.folder / STAGING_NAME if self._published else self.folder
+
     def _reopen_part(self) -> ShardWriter:
+        if not self._staging.exists():
+            self._staging.mkdir()
+            fsync_folder(self.folder)
         writer = ShardWriter(
-            self.folder,
+            self._staging,
             shard=int(self._meta("shard") or 0),
             committed_bytes=int(self._meta("committed_bytes") or 0),
             samples=int(self._meta("shard_samples") or 0),
@@ -223,7 +278,7 @@ class Frontier:
     async def categories(self, *, unexplored: bool = False, limit: int = -1) -> list[Category]:
         """Categories by depth, then in the order they were found."""
         query = (
-            "SELECT id, url, depth, path, label, next_page, page FROM category"
+            "SELECT id, url, depth, path, label, iif(held, NULL, next_page), page FROM category"
             " WHERE explored <= ? ORDER BY depth, id LIMIT ?"
         )
         rows = await self.call(lambda db: db.execute(query, (0 if unexplored else 1, limit)).fetchall())
@@ -232,7 +287,7 @@ class Frontier:
     async def add_categories(
         self,
         found: Iterable[tuple[str, int, Sequence[str], str | None, str | None]],
-        explored: Sequence[tuple[int, str]],
+        explored: Sequence[tuple[int, str, bool]],
         *,
         at_most: int | None = None,
     ) -> None:
@@ -240,12 +295,12 @@ class Frontier:
 
         Args:
             found: url, depth, path, label, address of the first result page.
-            explored: id, and what went wrong or "".
+            explored: id, what went wrong or "", and whether that is the network's or the server's failing.
             at_most: categories that may be known; of those beyond, the first is remembered as a problem.
         """
         new = [(url, depth, json.dumps(list(path)), label, page) for url, depth, path, label, page in found]
         read = [entry for entry in explored if not entry[1]]
-        unread = [(problem, id) for id, problem in explored if problem]
+        unread = [(problem, failed, id) for id, problem, failed in explored if problem]
 
         def work(db: sqlite3.Connection) -> None:
             known = db.execute("SELECT count(*) FROM category").fetchone()[0] if at_most is not None else 0
@@ -256,8 +311,10 @@ class Frontier:
                     db.execute("INSERT OR IGNORE INTO meta VALUES ('first_cut', ?)", (json.dumps([row[0], at_most]),))
                     break
             # what could not be explored is not walked either
-            db.executemany("UPDATE category SET explored = 1 WHERE id = ?", [(id,) for id, _ in read])
-            db.executemany("UPDATE category SET explored = 1, problem = ?, next_page = NULL WHERE id = ?", unread)
+            db.executemany("UPDATE category SET explored = 1 WHERE id = ?", [(id,) for id, *_ in read])
+            db.executemany(
+                "UPDATE category SET explored = 1, problem = ?, failed = ?, next_page = NULL WHERE id = ?", unread
+            )
 
         await self.call(work)
 
@@ -269,6 +326,7 @@ class Frontier:
         listing_url: str,
         next_page: str | None,
         problem: str | None = None,
+        failed: bool = False,
     ) -> tuple[int, int]:
         """Records a result page: its products, and the category's path and next page.
 
@@ -280,14 +338,15 @@ class Frontier:
             new = images = 0
             for position, listed in enumerate(products):
                 place = Place(category.id, len(category.path), category.page, position, listing_url)
-                new_product, new_image = put(db, listed, place)
+                new_product, new_image = self._put(db, listed, place)
                 new, images = new + new_product, images + new_image
             db.execute(
-                "UPDATE category SET next_page = ?, page = ?, problem = ?, path = ? WHERE id = ?",
+                "UPDATE category SET next_page = ?, page = ?, problem = ?, failed = ?, path = ? WHERE id = ?",
                 (
                     next_page,
                     category.page + (next_page != category.next_page),
                     problem,
+                    failed,
                     json.dumps(list(category.path)),
                     category.id,
                 ),
@@ -309,28 +368,53 @@ class Frontier:
             db.execute(_LIST_CATEGORY, (name,))
             category = db.execute("SELECT id FROM category WHERE depth = -1").fetchone()[0]
             place = Place(category, 0, 1, 0, name)
-            added = [put(db, listed, place, row) for listed, row in rows]
+            added = [self._put(db, listed, place, row) for listed, row in rows]
             return sum(new for new, _ in added), sum(image for _, image in added)
 
         return await self.call(work)
+
+    def _put(self, db: sqlite3.Connection, listed: Listed, place: Place, row: str | None = None) -> tuple[bool, bool]:
+        hold = self._quota(listed.label) is not None
+        return put(db, listed, place, row, generation=self._generation, hold=hold)
 
     async def reopen_failed(self) -> int:
         """Puts back what the network or the server kept from us: images, and result pages; returns how many."""
 
         def work(db: sqlite3.Connection) -> int:
-            db.execute(
-                "UPDATE product SET outcome = NULL, detail = NULL"
-                " WHERE image IN (SELECT id FROM image WHERE failed = 1)"
-            )
-            images = db.execute(
-                "UPDATE image SET done = 0, reason = NULL, detail = NULL, failed = 0 WHERE failed = 1"
-            ).rowcount
+            images: int = db.execute("SELECT count(*) FROM image WHERE failed = 1").fetchone()[0]
             pages: int = db.execute(
-                "SELECT count(*) FROM category WHERE label IS NOT NULL AND next_page IS NOT NULL"
+                "SELECT count(*) FROM category WHERE label IS NOT NULL AND next_page IS NOT NULL AND NOT held"
             ).fetchone()[0]
             if images or pages:
-                db.execute("DELETE FROM meta WHERE key = 'stage'")
+                reopen(db)
             return images + pages
+
+        return await self.call(work)
+
+    async def begin_refresh(self, vanished: Vanished) -> None:
+        """Turns a finished crawl into one that has everything still to see, and knows what was seen before."""
+
+        def work(db: sqlite3.Connection) -> None:
+            begin_refresh(db, vanished)
+            self._generation += 1
+            self._commit()
+
+        await self.call(work)
+
+    async def enough(self, category: Category) -> bool:
+        """Whether the label of a category has enough without its next page, by its quota; notes it if so.
+
+        A refresh walks everything: it has to know what is gone.
+        """
+        quota = self._quota(category.label or "")
+        if quota is None or self._generation:
+            return False
+
+        def work(db: sqlite3.Connection) -> bool:
+            enough = promising_before(db, category.label or "", (category.id, category.page)) >= with_surplus(quota)
+            if enough:
+                db.execute("UPDATE category SET held = 1 WHERE id = ?", (category.id,))
+            return enough
 
         return await self.call(work)
 
@@ -397,7 +481,11 @@ class Frontier:
 
     async def counts(self) -> dict[str, int]:
         """How far the crawl is: categories explored, products, images known and done, samples."""
-        return await self.call(lambda db: dict(zip(_COUNTED, db.execute(_COUNTS).fetchone(), strict=True)))
+        return await self.call(
+            lambda db: dict(
+                zip(_COUNTED, db.execute(_COUNTS, {"generation": self._generation}).fetchone(), strict=True)
+            )
+        )
 
     async def seal(self) -> None:
         """Seals the shard being written; with an empty one, leaves nothing."""
@@ -411,12 +499,30 @@ class Frontier:
 
         await self.call(work)
 
+    async def in_thread(self, work: Callable[[sqlite3.Connection, Shelf], T]) -> T:
+        """`call`, with the shards too: `work` may commit, and write shards of its own after `seal`."""
+        return await self.call(
+            lambda db: work(db, Shelf(self.folder, self._staging, self._new_shard, self._commit_now))
+        )
+
+    def _new_shard(self) -> int:
+        number = self._writer.shard
+        self._writer.shard += 1
+        self._commit_position(self._writer)
+        return number
+
+    def _commit_now(self) -> None:
+        self._commit()
+        self._db.execute("BEGIN")
+
     async def close(self) -> None:
         """Makes durable what there is and ends the thread; the part is kept. Does not raise what `failure` says."""
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         with suppress(OSError):  # a full disk fails once more here; `failure` has said so
             self._writer.close()
+        with suppress(OSError):
+            (self.folder / STAGING_NAME).rmdir()
         with suppress(sqlite3.Error):
             self._db.close()
 
@@ -483,20 +589,18 @@ class Frontier:
 
     def _take(self, result: Result) -> None:
         image, outcome = result.job.image, result.outcome
+        if isinstance(outcome, Unchanged):
+            self._db.execute("UPDATE image SET done = 1, failed = 0 WHERE id = ?", (image,))
+            self.unchanged += 1
+            return
         if isinstance(outcome, Refused):
-            self._db.execute(
-                "UPDATE image SET done = 1, reason = ?, detail = ?, failed = ? WHERE id = ?",
-                (outcome.reason, outcome.detail, outcome.failed, image),
-            )
-            self.dropped[outcome.reason] = self.dropped.get(outcome.reason, 0) + 1
-            self._on_refused(result.job.url, outcome)
+            self._refuse(result, outcome)
             return
         # INSERT OR IGNORE decides whether these bytes are new before anything is written to the part
-        new = self._db.execute(
-            "INSERT OR IGNORE INTO sample VALUES (?, ?, ?, ?, ?)",
-            (outcome.key, image, self._writer.shard, outcome.dhash, result.job.told),
-        ).rowcount
-        self._db.execute("UPDATE image SET done = 1, sha256 = ? WHERE id = ?", (outcome.sha256, image))
+        told = (self._writer.shard, outcome.dhash, result.job.told, self._generation, result.job.place)
+        new = self._db.execute("INSERT OR IGNORE INTO sample VALUES (?, ?, ?, ?, ?, ?)", (outcome.key, *told)).rowcount
+        said = tuple(result.meta.get(name) for name in ("etag", "last_modified", "final_url", "fetched_at"))
+        self._db.execute(_ANSWERED, (outcome.sha256, *said, image))
         if not new:
             self.dropped["duplicate"] = self.dropped.get("duplicate", 0) + 1
             return
@@ -507,6 +611,17 @@ class Frontier:
         if self._writer.full:
             self._commit()
             self._seal()
+
+    def _refuse(self, result: Result, refused: Refused) -> None:
+        self.dropped[refused.reason] = self.dropped.get(refused.reason, 0) + 1
+        self._on_refused(result.job.url, refused)
+        why = (refused.reason, refused.detail, refused.failed)
+        # what was had before is not lost because it cannot be asked for now
+        if refused.failed and self._db.execute(_STILL_HAD, (*why, result.job.image)).rowcount:
+            return
+        picture = self._pictures.keep(result.picture, refused.reason) if result.picture else None
+        said = (result.meta.get("etag"), result.meta.get("last_modified"))
+        self._db.execute(_REFUSED, (*why, picture, *said, result.job.image))
 
     def _commit(self) -> None:
         if not self._db.in_transaction:
@@ -540,10 +655,21 @@ INSERT INTO category (url, depth, path, label, explored)
 SELECT ?, -1, '[]', '', 1 WHERE NOT EXISTS (SELECT 1 FROM category WHERE depth = -1)
 """
 _NEW_CATEGORY = "INSERT OR IGNORE INTO category (url, depth, path, label, next_page) VALUES (?, ?, ?, ?, ?)"
+_ANSWERED = """
+UPDATE image SET (done, reason, detail, failed, picture, sha256, etag, last_modified, final_url, fetched_at)
+    = (1, NULL, NULL, 0, NULL, ?, ?, ?, ?, ?) WHERE id = ?
+"""
+_REFUSED = """
+UPDATE image SET (done, reason, detail, failed, sha256, picture, etag, last_modified) = (1, ?, ?, ?, NULL, ?, ?, ?)
+WHERE id = ?
+"""
+_STILL_HAD = """
+UPDATE image SET (done, reason, detail, failed) = (1, ?, ?, ?) WHERE id = ? AND sha256 IS NOT NULL
+"""
 # the product listed first, so that a sample's provenance does not depend on which worker was first
 _LEASE = f"""
 SELECT image.id, image.url, product.url, product.label, product.category, product.listing_url, product.maker,
-       product.title, {TOLD}, product.row
+       product.title, {NOW_TOLD}, {PLACE}, product.row, image.etag, image.last_modified
 FROM image JOIN product ON product.id = (
     SELECT id FROM product WHERE product.image = image.id ORDER BY category, page, position LIMIT 1)
 WHERE image.done = 0 AND image.host = ? AND image.id > ? ORDER BY image.id LIMIT ?
@@ -551,7 +677,8 @@ WHERE image.done = 0 AND image.host = ? AND image.id > ? ORDER BY image.id LIMIT
 _COUNTED = ("explored", "products", "images", "images_done", "samples")
 _COUNTS = """
 SELECT (SELECT count(*) FROM category WHERE explored AND depth >= 0), (SELECT count(*) FROM product),
-       (SELECT count(*) FROM image), (SELECT count(*) FROM image WHERE done = 1), (SELECT count(*) FROM sample)
+       (SELECT count(*) FROM image WHERE done < 2 AND generation = :generation),
+       (SELECT count(*) FROM image WHERE done = 1 AND generation = :generation), (SELECT count(*) FROM sample)
 """
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,9 @@ from crawler.selectors import Pattern, compile_pattern
 from shards.toml_file import StrictModel
 
 __all__ = ["Decision", "LabelRule", "Labels"]
+
+
+Count = Annotated[int, Field(ge=1)]
 
 
 class LabelRule(StrictModel):
@@ -64,6 +67,22 @@ class Labels(StrictModel):
         description="a product found under two labels: dropped; or the label whose rule stands first; or that of the "
         "deepest category, dropped if two are as deep",
     )
+
+    quota: Count | dict[str, Count] | None = Field(
+        default=None, description="samples a label may have: one number for all, or a table by label"
+    )
+
+    @model_validator(mode="after")
+    def _quotas_are_of_labels(self) -> Labels:
+        if isinstance(self.quota, dict) and self.by == "rules":
+            for label in self.quota:
+                if label not in self.names:
+                    raise ValueError(f"quota: no rule gives the label {label!r}; known: {', '.join(self.names)}")
+        return self
+
+    def quota_of(self, label: str) -> int | None:
+        """How many samples a label may have; None is no limit."""
+        return self.quota.get(label) if isinstance(self.quota, dict) else self.quota
 
     @model_validator(mode="before")
     @classmethod

@@ -9,17 +9,26 @@ CREATE TABLE IF NOT EXISTS category (
     explored INTEGER NOT NULL DEFAULT 0,
     next_page TEXT,                          -- address of the next result page; NULL: walked to the end
     page INTEGER NOT NULL DEFAULT 1,
-    problem TEXT                             -- why it was not explored or not walked to the end
+    problem TEXT,                            -- why it was not explored or not walked to the end
+    failed INTEGER NOT NULL DEFAULT 0,       -- the problem is the network's or the server's
+    held INTEGER NOT NULL DEFAULT 0          -- its label has enough without its further pages
 );
 CREATE TABLE IF NOT EXISTS image (
     id INTEGER PRIMARY KEY,
     url TEXT NOT NULL UNIQUE,
     host TEXT NOT NULL,
-    done INTEGER NOT NULL DEFAULT 0,
+    done INTEGER NOT NULL DEFAULT 0,         -- 0 to be fetched, 1 answered, 2 held: its labels have enough without it
+    generation INTEGER NOT NULL DEFAULT 0,   -- of the crawl that last found it on a page: 0, then one a refresh
     sha256 BLOB,                             -- NULL: refused
     reason TEXT,
     detail TEXT,
-    failed INTEGER NOT NULL DEFAULT 0
+    failed INTEGER NOT NULL DEFAULT 0,       -- the network or the server kept it from us; an earlier sha256 stays
+    picture BLOB,                            -- sha256 of what was refused, if it is in picture
+    -- of the answer that gave sha256 or reason, to ask whether it still holds
+    etag TEXT,
+    last_modified TEXT,
+    final_url TEXT,
+    fetched_at TEXT
 );
 CREATE INDEX IF NOT EXISTS image_pending ON image (host, id) WHERE done = 0;
 CREATE INDEX IF NOT EXISTS image_same ON image (sha256) WHERE sha256 IS NOT NULL;
@@ -39,7 +48,9 @@ CREATE TABLE IF NOT EXISTS product (
     title TEXT NOT NULL,
     row TEXT,                                -- JSON: of a list, its other columns
     outcome TEXT,                            -- 'kept' or why not; NULL: not settled
-    detail TEXT
+    detail TEXT,
+    unseen INTEGER NOT NULL DEFAULT 0,       -- taken over from the crawl before: this one did not meet it
+    vanished TEXT                            -- the day on which the shop was first found not to list it any more
 );
 CREATE INDEX IF NOT EXISTS product_image ON product (image);
 CREATE TABLE IF NOT EXISTS product_label (  -- of products found under several labels, or in several depths, only
@@ -50,14 +61,41 @@ CREATE TABLE IF NOT EXISTS product_label (  -- of products found under several l
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sample (
     key TEXT PRIMARY KEY,
-    image INTEGER NOT NULL,
     shard INTEGER NOT NULL,
     dhash BLOB NOT NULL,
-    told TEXT NOT NULL                       -- which product, place and label the shard says it is
+    -- what the shard says of it, to know what the end of the crawl has to amend
+    told INTEGER NOT NULL,                   -- hash of label, addresses, maker and title
+    generation INTEGER NOT NULL,
+    place TEXT NOT NULL                      -- category, page, position
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS robots (
     origin TEXT PRIMARY KEY,
     text TEXT,                               -- NULL: it has none
     until REAL NOT NULL                      -- epoch seconds; a day from when it was fetched
+);
+CREATE TABLE IF NOT EXISTS before (          -- the products of the crawl before this refresh
+    url TEXT PRIMARY KEY,
+    label TEXT NOT NULL,
+    image_url TEXT,
+    sha256 BLOB,
+    listing_url TEXT NOT NULL,
+    maker TEXT NOT NULL,
+    title TEXT NOT NULL,
+    kept INTEGER NOT NULL,
+    vanished TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS vanished (        -- all that ever vanished, and has not come back
+    url TEXT PRIMARY KEY,
+    day TEXT NOT NULL,
+    label TEXT NOT NULL,
+    maker TEXT NOT NULL,
+    title TEXT NOT NULL,
+    image_url TEXT,
+    kept INTEGER NOT NULL                    -- its sample is still in the set
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS picture (         -- images that were left out, some of each reason, to be looked at
+    sha256 BLOB PRIMARY KEY,
+    reason TEXT NOT NULL,
+    body BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS host (host TEXT PRIMARY KEY, parked_until REAL NOT NULL) WITHOUT ROWID;

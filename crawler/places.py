@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from crawler.listing import Listed
 from crawler.urls import netloc_of
 
-__all__ = ["TOLD", "Place", "put"]
+__all__ = ["NOW_TOLD", "PLACE", "Place", "put", "told"]
 
-# what a sample tells of itself; where it is not what the crawl knows in the end, the shard is written anew
-TOLD = "product.id || ' ' || product.category || ' ' || product.page || ' ' || product.position || ' ' || product.label"
+# what a sample tells of its product and of its place; where it is not what the crawl knows in the end, the shard is
+# written anew
+NOW_TOLD = "told(product.label, product.url, image.url, product.maker, product.title, product.row)"
+PLACE = "product.category || ' ' || product.page || ' ' || product.position"
 
+_WANTED, _HELD = 0, 2  # of image.done
 _KNOWN = "SELECT id, label, depth, image IS NULL, category, page, position, image FROM product WHERE url = ?"
 _NEW = """
 INSERT INTO product
@@ -28,13 +32,15 @@ INSERT INTO product_label SELECT :product, :label, :depth
 WHERE NOT EXISTS (SELECT 1 FROM product_label WHERE product = :product)
 """
 _LABEL = "INSERT INTO product_label VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET depth = max(depth, excluded.depth)"
+_NEW_IMAGE = "INSERT INTO image (url, host, done, generation) VALUES (?, ?, ?, ?)"
 # an image that no product has any more is not fetched; one that is wanted again gets a number that no lane has passed
 _SUPERSEDED = """
 UPDATE image SET done = 1, reason = 'superseded'
 WHERE id = ? AND done = 0 AND NOT EXISTS (SELECT 1 FROM product WHERE product.image = image.id)
 """
 _WANTED_AGAIN = """
-UPDATE image SET done = 0, reason = NULL, id = (SELECT max(id) + 1 FROM image) WHERE id = ? RETURNING id
+UPDATE image SET done = ?, reason = ?, generation = ?, failed = 0, id = (SELECT max(id) + 1 FROM image) WHERE id = ?
+RETURNING id
 """
 
 
@@ -49,14 +55,30 @@ class Place:
     listing_url: str
 
 
-def put(db: sqlite3.Connection, listed: Listed, place: Place, row: str | None = None) -> tuple[bool, bool]:
-    """Records a product at a place; returns whether the product and whether its image are new.
+def told(label: str, product_url: str, image_url: str, maker: str, title: str, row: str | None) -> int:
+    """64 bits of what a sample's JSON says of its product; in the ledger's SQL too."""
+    text = "\0".join((label, product_url, image_url, maker, title, row or ""))
+    return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "big", signed=True)
+
+
+def put(
+    db: sqlite3.Connection,
+    listed: Listed,
+    place: Place,
+    row: str | None = None,
+    *,
+    generation: int = 0,
+    hold: bool = False,
+) -> tuple[bool, bool]:
+    """Records a product at a place; returns whether the product and whether its image are new to this generation.
 
     A known product moves if this place comes before its own: one with an image to take before one without, then by
     category, page and position. Every label it is found under is kept.
 
     Args:
         row: JSON of what else a list says of it.
+        generation: 0 for a first crawl, then one more a refresh; an image known from before is asked for anew.
+        hold: its label has a quota, so the image waits until it is known to be needed.
     """
     item, label = listed.item, listed.label
     rank = (not listed.usable, place.category, place.page, place.position)
@@ -68,7 +90,7 @@ def put(db: sqlite3.Connection, listed: Listed, place: Place, row: str | None = 
             db.execute(_LABEL, (id, label, place.depth))
         if rank >= known[3:7]:
             return False, False
-    image, new_image = _image(db, listed)
+    image, new_image = _image(db, listed, generation, _HELD if hold else _WANTED)
     outcome, detail = (None, None) if image else _no_image(listed)
     values = (label, image, *rank[1:], place.depth, place.listing_url, item.maker, item.title, row, outcome, detail)
     db.execute(_MOVED if known else _NEW, (*values, item.url))
@@ -77,17 +99,20 @@ def put(db: sqlite3.Connection, listed: Listed, place: Place, row: str | None = 
     return known is None, new_image
 
 
-def _image(db: sqlite3.Connection, listed: Listed) -> tuple[int | None, bool]:
-    """The number of the image to take, and whether it is new."""
+def _image(db: sqlite3.Connection, listed: Listed, generation: int, fetch: int) -> tuple[int | None, bool]:
+    """The number of the image to take, and whether it is new to this generation."""
     url = listed.item.image
     if not listed.usable or url is None:
         return None, False
-    found = db.execute("SELECT id, reason, sha256 FROM image WHERE url = ?", (url,)).fetchone()
+    found = db.execute("SELECT id, reason, sha256, generation, done FROM image WHERE url = ?", (url,)).fetchone()
     if found is None:
-        return db.execute("INSERT INTO image (url, host) VALUES (?, ?)", (url, netloc_of(url))).lastrowid, True
-    if found[1] == "superseded" and found[2] is None:
-        return db.execute(_WANTED_AGAIN, found[:1]).fetchone()[0], False
-    return found[0], False
+        return db.execute(_NEW_IMAGE, (url, netloc_of(url), fetch, generation)).lastrowid, True
+    id, reason, sha256, seen_in, done = found
+    superseded = reason == "superseded" and sha256 is None
+    if seen_in == generation and not superseded and not (done == _HELD and fetch == _WANTED):
+        return id, False
+    again = (fetch, None if superseded else reason, generation, id)
+    return db.execute(_WANTED_AGAIN, again).fetchone()[0], seen_in < generation
 
 
 def _no_image(listed: Listed) -> tuple[str, str | None]:

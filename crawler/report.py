@@ -133,6 +133,8 @@ class CrawlReport:
         problems: category pages that could not be read, with the reason.
         label_conflicts: where labels met, and what decided.
         problem_classes: what was refused to this run, page or image, by reason: how often, and where first.
+        unchanged: images of which this run was told that they are what they were (304).
+        refresh: of the last refresh: products new, changed, unchanged, vanished; None of a first crawl.
         by_host: requests, bytes, retries and seconds in requests of this run by host, the busiest first.
     """
 
@@ -158,6 +160,8 @@ class CrawlReport:
     label_conflicts: list[Overlap] = field(default_factory=list)
     problem_classes: dict[str, Problem] = field(default_factory=dict)
     by_host: dict[str, dict[str, float]] = field(default_factory=dict)
+    unchanged: int = 0
+    refresh: dict[str, int] | None = None
 
     @property
     def bytes_per_s(self) -> float | None:

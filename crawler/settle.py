@@ -1,7 +1,12 @@
-"""The end of a crawl: every product gets its one outcome, from the whole of what was seen and so from no order of it.
+"""The end of a crawl: what the shards hold is made what the verdicts say, and the set is published, all of it at once.
 
-An image that stands for many products stands for none of them; one that stands under two labels tells nothing. The
-first of such images may be in a shard already, so shards are rewritten without them, before the set is indexed.
+Every step can be repeated from either side of a kill:
+
+1. pictures of what goes are put into the ledger; commit;
+2. shards with samples to leave out or to amend are written anew: in place while no manifest names them, else under a
+   new number, aside; the ledger takes over which sample lies where; commit;
+3. the new shards are moved in, indexes and manifest written: from here on the set is the new one; commit;
+4. shards that the manifest named before are removed.
 """
 
 from __future__ import annotations
@@ -12,97 +17,142 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from crawler.places import TOLD
+from crawler.pictures import Pictures
+from crawler.places import NOW_TOLD, PLACE
 from crawler.report import DROPS_NAME
+from crawler.shelf import Shelf, remove_leftovers
 from crawler.site import Site
-from shards import duplicates
-from shards.duplicates import HASH_BITS
-from shards.files import write_atomic
-from shards.shard_set import finish
-from shards.writer import Edit, rewrite, shard_name
+from crawler.verdicts import KEY, groups_of
+from shards import tar
+from shards.files import map_file, write_atomic
+from shards.index import tar_samples
+from shards.shard_errors import ShardError
+from shards.shard_set import ShardSet, finish, read_manifest
+from shards.writer import Edit, rewrite
 
-__all__ = ["outcomes", "settle"]
+__all__ = ["outcomes", "settle", "write_drops"]
 
-_SAME = """
-CREATE TEMP TABLE same AS
-SELECT image.sha256 AS sha256, lower(hex(substr(image.sha256, 1, 10))) AS key, count(*) AS products,
-       min(product.label) <> max(product.label) OR max(product.other_label IS NOT NULL) AS torn
-FROM product JOIN image ON image.id = product.image
-WHERE image.sha256 IS NOT NULL GROUP BY image.sha256
-"""
-_FIRSTS = """
-CREATE TEMP TABLE firsts AS
-SELECT id, key FROM (
-    SELECT product.id AS id, sample.key AS key, row_number() OVER (
-        PARTITION BY sample.key
-        ORDER BY product.image <> sample.image, product.category, product.page, product.position, product.url) AS nth
-    FROM sample JOIN same ON same.key = sample.key JOIN image ON image.sha256 = same.sha256
-    JOIN product ON product.image = image.id)
-WHERE nth = 1
-"""
-_OUTCOMES = """
-UPDATE product SET (outcome, detail) = (
-    SELECT CASE WHEN image.sha256 IS NULL THEN image.reason
-                WHEN same.products >= :placeholder_at THEN 'placeholder'
-                WHEN same.torn THEN 'label-conflict'
-                WHEN product.id IN (SELECT id FROM firsts) THEN 'kept'
-                ELSE 'duplicate' END,
-           CASE WHEN image.sha256 IS NULL THEN image.detail
-                WHEN same.products >= :placeholder_at THEN 'one image for ' || same.products || ' products'
-                WHEN same.torn THEN coalesce('also listed as ' || product.other_label, 'its image has two labels')
-                WHEN product.id IN (SELECT id FROM firsts) THEN NULL
-                ELSE 'same bytes as ' || substr(lower(hex(image.sha256)), 1, 20) END
-    FROM image LEFT JOIN same ON same.sha256 = image.sha256 WHERE image.id = product.image
-) WHERE image IS NOT NULL
-"""
 _DOOMED = """
-SELECT sample.shard, sample.key
-FROM sample LEFT JOIN same ON same.key = sample.key
-WHERE same.key IS NULL OR same.torn OR same.products >= :placeholder_at
+SELECT shard, key FROM sample
+WHERE key NOT IN (SELECT firsts.key FROM firsts JOIN product ON product.id = firsts.id WHERE product.outcome = 'kept')
 """
+# where a product stands in the shop changes with every other product: only what was written in this crawl has to agree
 _TOLD_OTHERWISE = f"""
-SELECT sample.shard, sample.key, {TOLD}, product.label, category.path, product.listing_url, product.url, product.maker,
-       product.title, image.url, product.row
+SELECT sample.shard, sample.key, {NOW_TOLD}, {PLACE}, product.label, category.path, product.listing_url, product.url,
+       product.maker, product.title, image.url, image.final_url, image.etag, image.last_modified, image.fetched_at,
+       product.row
 FROM sample JOIN firsts ON firsts.key = sample.key JOIN product ON product.id = firsts.id
-JOIN image ON image.id = product.image JOIN category ON category.id = product.category
-WHERE sample.told <> {TOLD}
-"""  # noqa: S608  (a constant)
+JOIN image ON image.id = product.image LEFT JOIN category ON category.id = product.category
+WHERE product.outcome = 'kept'
+      AND (sample.told <> {NOW_TOLD} OR (sample.generation = :generation AND sample.place <> {PLACE}))
+"""  # noqa: S608  (constants)
+_PICTURED = f"""
+SELECT {KEY}, max(product.outcome) FROM product JOIN image ON image.id = product.image
+WHERE product.outcome IN ('placeholder', 'label-conflict', 'near-duplicate') AND image.sha256 IS NOT NULL GROUP BY 1
+"""  # noqa: S608  (constants)
+_COST = ("pages", "requests", "bytes", "seconds")
 
 
-def settle(db: sqlite3.Connection, folder: Path, site: Site, labels: list[str], spent: dict[str, Any]) -> int:
-    """Settles a crawl whose shards are sealed: outcomes, rewritten shards, indexes, manifest and drop report.
+def settle(db: sqlite3.Connection, shelf: Shelf, site: Site, labels: list[str], spent: dict[str, Any]) -> int:
+    """Settles a crawl whose verdicts are decided and whose shards are sealed, and publishes its set.
 
-    Every step can be repeated. Runs in the frontier's thread, inside its transaction. Returns the number of groups.
+    Runs in the frontier's thread, inside its transaction. Returns the number of groups.
 
     Args:
         spent: what the crawl cost, for the manifest's source.
     """
-    limit = {"placeholder_at": site.drop.placeholder_at}
-    for table in ("same", "firsts"):
-        db.execute(f"DROP TABLE IF EXISTS temp.{table}")
-    _resolve_labels(db, site)
-    db.execute(_SAME)
-    db.execute("CREATE INDEX temp.same_sha256 ON same (sha256)")
-    db.execute("CREATE INDEX temp.same_key ON same (key)")
-    db.execute(_FIRSTS)
-    db.execute(_OUTCOMES, limit)
     lost = db.execute("SELECT count(*) FROM product WHERE outcome IS NULL").fetchone()[0]
     if lost:
         raise AssertionError(f"{lost} products without an outcome: a fault in the crawler, not in the site")
     doomed: dict[int, list[str]] = {}
-    for shard, key in db.execute(_DOOMED, limit):
+    for shard, key in db.execute(_DOOMED):
         doomed.setdefault(shard, []).append(key)
-    amended, told = _told_otherwise(db, labels)
-    for shard in sorted(doomed.keys() | amended.keys()):
-        edits = {**amended.get(shard, {}), **dict.fromkeys(doomed.get(shard, ()))}
-        rewrite(folder / shard_name(shard), edits)
-    # only after the shards: a kill between the two finds the same samples doomed again
-    for keys in doomed.values():
-        db.executemany("DELETE FROM sample WHERE key = ?", [(key,) for key in keys])
-    db.executemany("UPDATE sample SET told = ? WHERE key = ?", told)
-    groups = _groups(db)
+    _keep_pictures(db, shelf, doomed)
+    shelf.commit()
+    _rewrite(db, shelf, labels, doomed)
+    shelf.commit()
+    keys = [row[0] for row in db.execute("SELECT key FROM sample ORDER BY key")]
+    hashes = (row[0] for row in db.execute("SELECT dhash FROM sample ORDER BY key"))
+    groups = dict(zip(keys, groups_of(hashes, len(keys)), strict=True))
+    _publish(db, shelf, site, labels, groups, spent)
+    write_drops(db, shelf.folder)
+    number = len(set(groups.values()))
+    db.executemany(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?)", [("stage", "done"), ("published", "1"), ("groups", str(number))]
+    )
+    shelf.commit()
+    remove_leftovers(db, shelf.folder, shelf.staging)
+    return number
+
+
+def outcomes(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """Settled products by outcome: {"kept": {"kept": n}, "dropped": {reason: n}, "failed": {reason: n}}."""
+    counted: dict[str, dict[str, int]] = {"kept": {}, "dropped": {}, "failed": {}}
+    query = (
+        "SELECT coalesce(image.failed AND image.sha256 IS NULL, 0), outcome, count(*)"
+        " FROM product LEFT JOIN image ON image.id = product.image"
+        " WHERE outcome IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 2"
+    )
+    for failed, outcome, count in db.execute(query):
+        counted["kept" if outcome == "kept" else "failed" if failed else "dropped"][outcome] = count
+    return counted
+
+
+def _keep_pictures(db: sqlite3.Connection, shelf: Shelf, doomed: dict[int, list[str]]) -> None:
+    reasons = dict(db.execute(_PICTURED))
+    kept = Pictures(db)
+    for shard, keys in sorted(doomed.items()):
+        wanted = {key for key in keys if key in reasons}
+        if not wanted:
+            continue
+        path = shelf.path_of(shard)
+        data = map_file(path)
+        for sample in tar_samples(tar.walk(data, path)):
+            if sample.key in wanted and (image := sample.image):
+                kept.keep(bytes(data[image.offset : image.offset + image.size]), reasons[sample.key])
+
+
+def _rewrite(db: sqlite3.Connection, shelf: Shelf, labels: list[str], doomed: dict[int, list[str]]) -> None:
+    numbers = {name: number for number, name in enumerate(labels)}
+    edits: dict[int, dict[str, Edit | None]] = {shard: dict.fromkeys(keys) for shard, keys in doomed.items()}
+    generation = int((db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone() or (0,))[0])
+    amended: list[tuple[int, int, str, str]] = []
+    for shard, key, told, place, label, path, *said, row in db.execute(_TOLD_OTHERWISE, {"generation": generation}):
+        names = ("listing_url", "product_url", "maker", "title", "image_url", "final_url", "etag", "last_modified")
+        known = {"label": label, **dict(zip((*names, "fetched_at"), said, strict=True))}
+        if path is not None:
+            known["label_path"] = json.loads(path)
+        if row is not None:
+            known["row"] = json.loads(row)
+        edits.setdefault(shard, {})[key] = Edit(numbers[label], partial(_with, known))
+        amended.append((told, generation, place, key))
+    for shard, changed in sorted(edits.items()):
+        gone = [(key,) for key, edit in changed.items() if edit is None]
+        db.executemany("DELETE FROM sample WHERE key = ?", gone)
+        if not db.execute("SELECT 1 FROM sample WHERE shard = ? LIMIT 1", (shard,)).fetchone():
+            continue  # nothing is left of it
+        if shelf.in_use(shard):
+            number = shelf.new_shard()
+            rewrite(shelf.path_of(shard), changed, target=shelf.staging / shelf.path_of(number).name)
+            db.execute("UPDATE sample SET shard = ? WHERE shard = ?", (number, shard))
+        else:
+            rewrite(shelf.path_of(shard), changed)
+    db.executemany("UPDATE sample SET told = ?, generation = ?, place = ? WHERE key = ?", amended)
+
+
+def _with(known: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    return {**meta, **known}
+
+
+def _publish(
+    db: sqlite3.Connection,
+    shelf: Shelf,
+    site: Site,
+    labels: list[str],
+    groups: dict[str, int],
+    spent: dict[str, Any],
+) -> None:
+    tars = shelf.move_in(row[0] for row in db.execute("SELECT DISTINCT shard FROM sample ORDER BY shard"))
     source = {
         "kind": "crawl",
         "site": site.site.name,
@@ -112,78 +162,36 @@ def settle(db: sqlite3.Connection, folder: Path, site: Site, labels: list[str], 
         "outcomes": outcomes(db),
         **spent,
     }
-    finish(folder, labels, source=source, groups=groups).close()
-    _write_drops(db, folder / DROPS_NAME)
-    return len(set(groups.values()))
+    if not _is_published(shelf.folder, tars, labels, source):
+        finish(shelf.folder, labels, source=source, groups=groups, tars=tars).close()
 
 
-def outcomes(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
-    """Settled products by outcome: {"kept": {"kept": n}, "dropped": {reason: n}, "failed": {reason: n}}."""
-    counted: dict[str, dict[str, int]] = {"kept": {}, "dropped": {}, "failed": {}}
+def _is_published(folder: Path, tars: list[Path], labels: list[str], source: dict[str, Any]) -> bool:
+    """Whether the set in use is this one, whatever this crawl cost; shards in use are never changed."""
+    try:
+        manifest = read_manifest(folder)
+        ShardSet.open(folder).close()
+    except ShardError:
+        return False
+    told = {name: value for name, value in manifest.source.items() if name not in _COST}
+    known = {name: value for name, value in source.items() if name not in _COST}
+    names = [path.name for path in tars]
+    return (told, list(manifest.labels), [info.name for info in manifest.shards]) == (known, labels, names)
+
+
+def write_drops(db: sqlite3.Connection, folder: Path) -> None:
+    """Writes drops.jsonl: a line for each product that is not kept, with the address of its image and the reason.
+
+    `sha256` names the image where its bytes are had: in the ledger (`crawler.pictures`) or, of a duplicate, in the set.
+    """
     query = (
-        "SELECT coalesce(image.failed, 0), outcome, count(*) FROM product LEFT JOIN image ON image.id = product.image"
-        " WHERE outcome IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 2"
-    )
-    for failed, outcome, count in db.execute(query):
-        counted["kept" if outcome == "kept" else "failed" if failed else "dropped"][outcome] = count
-    return counted
-
-
-def _resolve_labels(db: sqlite3.Connection, site: Site) -> None:
-    """Decides the products found under several labels by the site file's policy."""
-    found: dict[int, dict[str, int]] = {}
-    for product, label, depth in db.execute("SELECT product, label, depth FROM product_label"):
-        found.setdefault(product, {})[label] = depth
-    rows = [(*site.labels.resolve(labels), product) for product, labels in found.items()]
-    db.executemany("UPDATE product SET label = ?, other_label = ? WHERE id = ?", rows)
-
-
-def _told_otherwise(
-    db: sqlite3.Connection, labels: list[str]
-) -> tuple[dict[int, dict[str, Edit]], list[tuple[str, str]]]:
-    """Samples whose shard tells another product, place or label than the whole crawl does: the edits by shard and key,
-    and what will then be told."""
-    numbers = {name: number for number, name in enumerate(labels)}
-    amended: dict[int, dict[str, Edit]] = {}
-    told: list[tuple[str, str]] = []
-    for shard, key, now, label, path, listing_url, url, maker, title, image_url, row in db.execute(_TOLD_OTHERWISE):
-        now_known = {
-            "label": label,
-            "label_path": json.loads(path),
-            "listing_url": listing_url,
-            "product_url": url,
-            "maker": maker,
-            "title": title,
-            "image_url": image_url,
-            **({"row": json.loads(row)} if row else {}),
-        }
-        amended.setdefault(shard, {})[key] = Edit(numbers[label], partial(_with, now_known))
-        told.append((now, key))
-    return amended, told
-
-
-def _with(now_known: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
-    return {**meta, **now_known}
-
-
-def _groups(db: sqlite3.Connection) -> dict[str, int]:
-    """Group number by key; the same for the same samples in whatever order they came."""
-    count = db.execute("SELECT count(*) FROM sample").fetchone()[0]
-    hashes = np.empty((count, HASH_BITS // 8), np.uint8)
-    keys = []
-    for number, (key, dhash) in enumerate(db.execute("SELECT key, dhash FROM sample ORDER BY key")):
-        hashes[number] = np.frombuffer(dhash, np.uint8)  # not all rows at once: each costs 300 bytes
-        keys.append(key)
-    return dict(zip(keys, duplicates.groups(hashes).tolist(), strict=True))
-
-
-def _write_drops(db: sqlite3.Connection, path: Path) -> None:
-    query = (
-        "SELECT image.url, product.url, product.label, product.outcome, product.detail, product.title FROM product"
+        "SELECT image.url, product.url, product.label, product.outcome, product.detail, product.title,"
+        " lower(hex(coalesce(image.sha256, image.picture))) FROM product"
         " LEFT JOIN image ON image.id = product.image WHERE product.outcome <> 'kept' ORDER BY product.url"
     )
-    names = ("url", "product_url", "label", "reason", "detail", "title")
-    lines = (
-        json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False).encode() + b"\n" for row in db.execute(query)
+    names = ("url", "product_url", "label", "reason", "detail", "title", "sha256")
+    rows = ((*row[:6], row[6] or None) for row in db.execute(query))
+    write_atomic(
+        folder / DROPS_NAME,
+        (json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False).encode() + b"\n" for row in rows),
     )
-    write_atomic(path, lines)

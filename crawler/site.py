@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from crawler.labels import Decision, LabelRule, Labels
 from crawler.limits import Limits
 from crawler.selectors import NodeSelector, Pattern, Selector, compile_pattern, compile_selector
 from crawler.url_list import UrlList
 from crawler.urls import absolute, ascii_host, host_of, netloc_of
+from shards.duplicates import HASH_BITS
 from shards.errors import ConfigError
 from shards.toml_file import StrictModel, merge, read_toml, validate
 
@@ -120,6 +121,15 @@ class Listing(StrictModel):
         return self
 
 
+def _is_fingerprint(value: str) -> str:
+    if not re.fullmatch(rf"[0-9a-f]{{64}}|[0-9a-f]{{{HASH_BITS // 4}}}", value.lower()):
+        raise ValueError(f"expected 64 (sha256) or {HASH_BITS // 4} (dhash) hex digits, not {len(value)} characters")
+    return value.lower()
+
+
+Fingerprint = Annotated[str, AfterValidator(_is_fingerprint)]
+
+
 class Drop(StrictModel):
     """[drop]: what is left out, and what counts as no photograph."""
 
@@ -129,7 +139,13 @@ class Drop(StrictModel):
     price: tuple[Pattern, ...] = Field(default=(), description="patterns on the price as the page shows it")
     min_side: int = Field(default=32, ge=1, description="pixels")
     max_side: int = Field(default=8192, ge=1, le=9_000, description="pixels; squared, under Pillow's bomb limit")
-    placeholder_at: int = Field(default=5, ge=2, description="so many products to an image are no photo")
+    max_aspect: float = Field(default=0.0, ge=0, description="long side to short side at most; 0 is no limit")
+    placeholder_at: int = Field(default=5, ge=2, description="so many products of a host to an image are no photo")
+    placeholder: tuple[Fingerprint, ...] = Field(
+        default=(), description="known placeholders: sha256 (64 hex digits) of the bytes, or dhash (288) for near ones"
+    )
+    mislabelled: bool = Field(default=False, description="drop images whose Content-Type names another image type")
+    near_duplicates: bool = Field(default=False, description="of nearly equal images keep the first only")
 
     def rule(self, *, image: str | None, title: str, product: str, price: str) -> str | None:
         """The rule that a product falls under, in words; None if none does."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,17 @@ from PIL import Image
 
 from crawler.crawl_errors import Refused
 from shards.dimensions import dimensions
-from shards.duplicates import dhash
+from shards.duplicates import dhash, near
 from shards.sample import EXTENSIONS, sniff
 
 if TYPE_CHECKING:  # a process that examines needs no site files
     from crawler.site import Drop
 
-__all__ = ["KEY_HEX_DIGITS", "Thumbnail", "examine"]
+__all__ = ["KEY_HEX_DIGITS", "Thumbnail", "examine", "mislabelled"]
 
 _MOST_PIXELS = 25_000_000  # 75 MB decoded; no thumbnail comes near it
 _START_OF_SCAN, _MOST_SCANS = b"\xff\xda", 200  # encoders write about ten
+_SHA256_DIGITS = 64
 KEY_HEX_DIGITS = 20  # 80 bits: among a million images a clash has a chance of 4 in 10^13
 
 
@@ -50,11 +52,12 @@ def examine(body: bytes, drop: Drop, content_type: str = "") -> Thumbnail:
 
     Args:
         body: the whole answer.
-        drop: limits of the sides in pixels.
+        drop: limits of the sides and of their ratio, placeholders that are known, and whether a wrong header matters.
         content_type: the header, as evidence; the content decides.
 
     Raises:
-        Refused: "not-an-image", "format", "animated", "too-small", "dimensions" or "broken".
+        Refused: "not-an-image", "format", "animated", "too-small", "dimensions", "aspect", "broken", "mislabelled" or
+            "placeholder".
     """
     kind = sniff(body[:512])
     if kind is None:
@@ -75,10 +78,44 @@ def examine(body: bytes, drop: Drop, content_type: str = "") -> Thumbnail:
     # each scan of a progressive JPEG is a pass over every pixel, and may cost the sender a few bytes
     if kind == "jpg" and (scans := body.count(_START_OF_SCAN)) > _MOST_SCANS:
         raise Refused("broken", f"{scans} scans, at most {_MOST_SCANS}")
+    if drop.max_aspect and max(size) > drop.max_aspect * min(size):
+        raise Refused("aspect", f"{width}x{height}, at most {drop.max_aspect:g} to 1")
+    if drop.mislabelled and (said := mislabelled(kind, content_type)):
+        raise Refused("mislabelled", f"Content-Type {said}, the content is {kind}")
     image = _decode(body, kind)
     if image.size != size:
         raise Refused("broken", f"header says {width}x{height}, decoded {image.width}x{image.height}")
-    return Thumbnail(body, kind, width, height, hashlib.sha256(body).digest(), dhash(image))
+    found = Thumbnail(body, kind, width, height, hashlib.sha256(body).digest(), dhash(image))
+    if drop.placeholder and (known := _placeholder(found, drop.placeholder)):
+        raise Refused("placeholder", f"like {known[:20]} in [drop] placeholder")
+    return found
+
+
+def mislabelled(kind: str, content_type: str) -> str | None:
+    """The media type that a header says, if it is another image's than the content's; None where it agrees or says
+    nothing of images (application/octet-stream is what servers say that do not know)."""
+    said = content_type.partition(";")[0].strip().lower()
+    if not said.startswith("image/") or said in _MEDIA_TYPES.get(kind, ()):
+        return None
+    return said
+
+
+_MEDIA_TYPES = {
+    "jpg": ("image/jpeg", "image/jpg", "image/pjpeg"),
+    "png": ("image/png", "image/x-png", "image/apng"),
+    "webp": ("image/webp",),
+}
+
+
+def _placeholder(found: Thumbnail, known: Sequence[str]) -> str | None:
+    """Which of the known placeholders an image is: by its sha256, or near to one by its dhash."""
+    for one in known:
+        if len(one) == _SHA256_DIGITS:
+            if found.sha256.hex() == one:
+                return one
+        elif near(found.dhash, bytes.fromhex(one)):
+            return one
+    return None
 
 
 def _decode(body: bytes, kind: str) -> Image.Image:

@@ -18,7 +18,7 @@ from PIL import Image
 from shards.blas import one_thread
 from shards.neighbours import near_pairs
 
-__all__ = ["DEFAULT_DISTANCE", "HASH_BITS", "components", "dhash", "distance", "groups", "hash_image"]
+__all__ = ["DEFAULT_DISTANCE", "HASH_BITS", "components", "dhash", "distance", "groups", "hash_image", "near"]
 
 _SIDE = 24
 HASH_BITS = 2 * _SIDE * _SIDE
@@ -69,6 +69,13 @@ def dhash(image: Image.Image) -> bytes:
 def distance(a: bytes, b: bytes) -> int:
     """Number of bits in which two hashes differ."""
     return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()
+
+
+def near(a: bytes, b: bytes, max_distance: int = DEFAULT_DISTANCE) -> bool:
+    """Whether two hashes are near, as `groups` counts it."""
+    differing = distance(a, b)
+    set_bits = int.from_bytes(a, "big").bit_count() + int.from_bytes(b, "big").bit_count()
+    return differing <= max_distance and 10 * differing <= set_bits
 
 
 def groups(hashes: NDArray[np.uint8], max_distance: int = DEFAULT_DISTANCE) -> NDArray[np.int64]:
