@@ -17,7 +17,7 @@ from typing import Any
 
 import typer
 
-from shards.address import local_or_address, scrub
+from shards.address import check_address, local_path, scrub
 from shards.errors import BasslineError, ConfigError
 
 __all__ = ["Source", "Target", "is_elsewhere", "lazy", "raw", "resolved", "shown", "target", "whole"]
@@ -42,8 +42,8 @@ class Target:
 
 
 def _source(text: str, kind: str) -> Any:
-    place = local_or_address(text)
-    return place if isinstance(place, Path) else Source(place, kind)
+    # what is wrong with an address is told when the command runs: the parser's errors are not caught
+    return local_path(text) or Source(text.rstrip("/"), kind)
 
 
 def whole(text: str) -> Any:
@@ -63,8 +63,7 @@ def raw(text: str) -> Any:
 
 def target(text: str) -> Any:
     """Where a set or split is written to: a Path, or a Target."""
-    place = local_or_address(text)
-    return place if isinstance(place, Path) else Target(place)
+    return local_path(text) or Target(text.rstrip("/"))
 
 
 def shown(folder: Path) -> str:
@@ -120,6 +119,7 @@ def resolved(arguments: dict[str, Any], stage: Callable[[str], Any]) -> Iterator
 def _fetched(source: Source, stage: Callable[[str], Any]) -> Iterator[Path]:
     from shards import remote
 
+    check_address(source.address)
     if source.kind == "lazy":
         yield remote.stand_in(source.address)
         return

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from bassline import console, places
 from bassline.set_options import SPLIT_SHARD_SAMPLES, OutPath
-from shards.address import is_address, local_or_address
+from shards.address import is_address, local_path
 from shards.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def _source(text: str) -> Any:
     """A set or split in a store is fetched; tars in one are fetched one by one; all else stays as it was written."""
     if not is_address(text) or ".tar" in text.rpartition("/")[2]:
         return text
-    place = local_or_address(text)
-    return str(place) if isinstance(place, Path) else places.whole(text)
+    place = local_path(text)
+    return str(place) if place is not None else places.whole(text)
 
 
 @console.command

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from shards.errors import ConfigError
 
-__all__ = ["check_address", "is_address", "join", "local_or_address", "scrub"]
+__all__ = ["check_address", "is_address", "join", "local_or_address", "local_path", "scrub"]
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]*@")
@@ -27,11 +27,14 @@ def local_or_address(text: str) -> Path | str:
     Raises:
         ConfigError: the address has a user or a password in it.
     """
+    return local_path(text) or check_address(text).rstrip("/")
+
+
+def local_path(text: str) -> Path | None:
+    """The path that a plain name or file:// means; None for an address elsewhere, whatever is in it."""
     if not is_address(text):
         return Path(text)
-    if text.startswith(("file://", "local://")):
-        return Path(text.partition("://")[2])
-    return check_address(text).rstrip("/")
+    return Path(text.partition("://")[2]) if text.startswith(("file://", "local://")) else None
 
 
 def check_address(text: str) -> str:
