@@ -17,6 +17,7 @@ __all__ = ["absolute", "ascii_host", "host_of", "netloc_of", "without_parameters
 _LEGAL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*")
 _PLAIN = re.compile(r"/(?!/)[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]*")  # an absolute path, legal, without fragment
 _HOST = re.compile(r"[a-z0-9._~%:-]+")
+_WHOLE = re.compile(r"https?://[a-z0-9.-]+/[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]*")  # legal and lower case already
 _SAFE = "._~:/?#[]@!$&'()*+,;=%-"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 MAX_CHARS = 4096
@@ -30,8 +31,11 @@ def absolute(base: str, reference: str) -> str | None:
     Returns:
         None for what is no address of the web: another scheme, no host, broken or longer than 4,096 characters.
     """
-    if _PLAIN.fullmatch(reference) and "/." not in reference and len(reference) <= MAX_CHARS:
-        return base[: base.index("/", 8)] + reference  # what most shops write; 1 us against 25
+    if "/." not in reference and len(reference) <= MAX_CHARS:  # what most shops write; 1 us against 25
+        if _PLAIN.fullmatch(reference):
+            return base[: base.index("/", 8)] + reference
+        if _WHOLE.fullmatch(reference):
+            return reference
     reference = reference.strip()
     if not reference or len(reference) > MAX_CHARS:
         return None

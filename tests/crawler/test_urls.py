@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crawler import urls
 from crawler.urls import absolute, host_of, netloc_of, without_parameters
 
 BASE = "https://shop.example/gb/list.html?pg=2"
@@ -50,6 +52,21 @@ def test_any_text_gives_a_clean_address_or_none(reference):
         assert urlsplit(url).scheme in ("http", "https")
         assert netloc_of(url)
         assert not any(character.isspace() for character in url)
+
+
+_PARTS = st.sampled_from(
+    "http:// https:// a.example B / // . .. : 80 443 ? # x %41 @ [ ] - ü xn--a & ~ \\ //a ; = '".split() + [" ", "\t"]
+)
+
+
+@given(st.lists(_PARTS, max_size=8))
+def test_the_short_way_gives_what_the_long_way_gives(parts):
+    reference = "".join(parts)
+    short = absolute(BASE, reference)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(urls, "_PLAIN", re.compile("(?!)"))
+        patched.setattr(urls, "_WHOLE", re.compile("(?!)"))
+        assert absolute(BASE, reference) == short
 
 
 def test_parameters_are_dropped_by_name_and_the_rest_is_kept():
