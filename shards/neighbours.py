@@ -24,6 +24,7 @@ _SMALL = 2048  # hashes; up to here finding directions costs more than comparing
 _DIRECTIONS = 64  # 32 leave 80 times the pairs, 96 cost as much as they save
 _SAMPLE = 2048  # rows that tell where the principal directions lie; any orthogonal ones would be exact
 _MARGIN, _ROUNDS = 16, 3  # of the subspace iteration that finds them: a tenth of the time and memory of a whole eigh
+_WIDE = 1 << 18  # rows whose places are kept in full: 64 MB, and a fifth less time than in half precision
 _CHUNK = 1024  # rows unpacked at a time: a bit as a float32 is 32 times larger
 _MEASURES = 3  # and the number of bits set; in more dimensions the leaves get too long
 _LEAF = 128  # rows
@@ -146,10 +147,10 @@ def _by_projection(words: NDArray[np.uint64], counts: NDArray[np.int64], max_dis
         reach = np.minimum(max_distance, (highs[leaf, 0] + highs[:, 0]) / 10)
         apart = np.maximum(lows - highs[leaf], lows[leaf] - highs).max(axis=1)
         others = np.flatnonzero((apart <= reach)[leaf_of[begin:]]) + begin
-        here = -2 * places[begin:end].astype(np.float32)
+        here = -2 * places[begin:end].astype(np.float32, copy=False)
         limit = limits[begin:end] - squares[begin:end, None]
         for some in np.split(others, range(_COLUMNS, len(others), _COLUMNS)):
-            found = here @ places[some].astype(np.float32).T
+            found = here @ places[some].astype(np.float32, copy=False).T
             found += squares[some]
             left, right = np.divmod(np.flatnonzero(found <= limit), len(some))  # 40 times faster than nonzero in 2-d
             left, right = left + begin, some[right]
@@ -196,9 +197,9 @@ def _signed_sums(words: NDArray[np.uint64], main: NDArray[np.float32]) -> NDArra
 
 def _project(
     words: NDArray[np.uint64], order: NDArray[np.int64], main: NDArray[np.float32], offset: NDArray[np.float32]
-) -> NDArray[np.float16]:
-    """The rows' bits on the directions, in that order, float16 (N, 64)."""
-    places = np.empty((len(words), main.shape[1]), np.float16)
+) -> NDArray[np.floating[Any]]:
+    """The rows' bits on the directions, in that order, (N, 64): float32, or float16 if they are many."""
+    places = np.empty((len(words), main.shape[1]), np.float32 if len(words) <= _WIDE else np.float16)
     for rows, out in zip(_blocks(order), _blocks(places), strict=True):
         out[:] = _bits(words[rows]).astype(np.float32) @ main - offset
     return places

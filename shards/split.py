@@ -36,6 +36,8 @@ __all__ = ["RECIPE_NAME", "Split", "SplitProgress", "hashes_of", "leaks", "open_
 
 PARTS = ("train", "val", "test")
 _HASH_BYTES = HASH_BITS // 8
+_BATCH = 2048  # samples between two looks at the pages
+_RUN = 64  # samples a thread takes at once
 _NAIVE = "samples of each part with a near-duplicate in another part, were the parts cut without groups"
 
 
@@ -263,12 +265,18 @@ def hashes_of(
             found = hashlib.shake_256(data).digest(_HASH_BYTES)
         hashes[i] = np.frombuffer(found, np.uint8)
 
+    def some(begin: int, end: int) -> None:
+        for i in range(begin, min(begin + _RUN, end)):
+            one(i)
+
     pages, sizes = Pages(source), source.sizes
     with ThreadPoolExecutor() as pool:  # Pillow decodes without the GIL
-        for done, _ in enumerate(pool.map(one, range(len(source)), chunksize=64), 1):
-            pages.count(int(sizes[done - 1]))
-            if on_progress and not done % 256:
-                on_progress(done)
+        for begin in range(0, len(source), _BATCH):  # a future for every sample of a large set is 200 MB of futures
+            end = min(begin + _BATCH, len(source))
+            list(pool.map(some, range(begin, end, _RUN), [end] * len(range(begin, end, _RUN))))
+            pages.count(int(sizes[begin:end].sum()))
+            if on_progress:
+                on_progress(end)
     return hashes, [str(source.where(i)) for i in sorted(unreadable)]
 
 
