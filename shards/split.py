@@ -36,7 +36,7 @@ __all__ = ["RECIPE_NAME", "Split", "SplitProgress", "hashes_of", "leaks", "open_
 
 PARTS = ("train", "val", "test")
 _HASH_BYTES = HASH_BITS // 8
-_BATCH = 2048  # samples between two looks at the pages
+_BATCH, _BATCH_BYTES = 2048, 16 << 20  # samples, and their bytes, between two looks at the pages
 _RUN = 64  # samples a thread takes at once
 _NAIVE = "samples of each part with a near-duplicate in another part, were the parts cut without groups"
 
@@ -271,12 +271,15 @@ def hashes_of(
 
     pages, sizes = Pages(source), source.sizes
     with ThreadPoolExecutor() as pool:  # Pillow decodes without the GIL
-        for begin in range(0, len(source), _BATCH):  # a future for every sample of a large set is 200 MB of futures
-            end = min(begin + _BATCH, len(source))
+        begin, read = 0, np.concatenate([[0], np.cumsum(sizes)])
+        while begin < len(source):  # batches: a future for every sample of a large set is 200 MB of futures
+            end = int(np.searchsorted(read, read[begin] + _BATCH_BYTES, "right")) - 1
+            end = min(max(end, begin + 1), begin + _BATCH)
             list(pool.map(some, range(begin, end, _RUN), [end] * len(range(begin, end, _RUN))))
-            pages.count(int(sizes[begin:end].sum()))
+            pages.count(int(read[end] - read[begin]))
             if on_progress:
                 on_progress(end)
+            begin = end
     return hashes, [str(source.where(i)) for i in sorted(unreadable)]
 
 

@@ -41,7 +41,7 @@ def test_the_same_samples_in_another_order(real: ShardSet, tmp_path: Path) -> No
         shuffle(real, tmp_path / "d", seed=-1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_any_order_of_any_of_them(real: ShardSet, data: st.DataObject) -> None:
     order = data.draw(st.lists(st.integers(0, 79), unique=True))
