@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from uuid import uuid4
 from shards.errors import ConfigError
 from shards.remote_errors import CacheTooSmall
 
-__all__ = ["Cache", "CacheConfig", "bytes_of"]
+__all__ = ["Cache", "CacheConfig", "bytes_of", "remove_left"]
 
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt]?)(i?)b?)?\s*", re.IGNORECASE)
 _DEFAULT = "20GB"
@@ -172,6 +173,27 @@ class Cache:
             except FileNotFoundError:
                 continue
         return names
+
+
+def remove_left(folder: Path, pattern: str) -> None:
+    """Removes what killed processes left: names that begin with a process id (after a dot, if any) which is gone."""
+    for path in folder.glob(pattern):
+        pid = path.name.lstrip(".").partition("-")[0]
+        if pid.isdigit() and not _lives(int(pid)):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _files(folder: Path) -> list[tuple[Path, int, float]]:

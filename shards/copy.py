@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.address import join, local_or_address
-from shards.cache import CacheConfig
+from shards.cache import CacheConfig, remove_left
 from shards.errors import ConfigError
 from shards.files import fsync_folder, sha256_of, write_atomic
 from shards.index import INDEX_NAME
@@ -224,8 +224,9 @@ def _refuse_others(job: _Job) -> None:
 
 
 def _send(job: _Job, count: _Count, transfer: Transfer) -> None:
-    if isinstance(job.goal, Path):
-        job.goal.mkdir(parents=True, exist_ok=True)
+    passing = job.goal if isinstance(job.goal, Path) else _copies()
+    passing.mkdir(parents=True, exist_ok=True)
+    remove_left(passing, ".*.passing")
 
     def shard(number: int) -> None:
         info = job.manifest.shards[number]
@@ -275,6 +276,11 @@ def _carry(job: _Job, name: str, size: int, sha256: str | None, told: Callable[[
             fsync_folder(job.goal)
 
 
+def _copies() -> Path:
+    """Where what goes from one store to another passes through."""
+    return CacheConfig.from_environment().folder / "copies"
+
+
 @contextmanager
 def _here(job: _Job, name: str, size: int, sha256: str | None, told: Callable[[int], None]) -> Iterator[Path]:
     """The file on this machine, checked; one that may be renamed away if the goal is a folder."""
@@ -284,8 +290,7 @@ def _here(job: _Job, name: str, size: int, sha256: str | None, told: Callable[[i
             raise TransferDamaged(str(path), sha256, found)
         yield path
         return
-    folder = job.goal if isinstance(job.goal, Path) else CacheConfig.from_environment().folder / "copies"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = job.goal if isinstance(job.goal, Path) else _copies()
     passing = folder / f".{os.getpid()}-{threading.get_ident()}-{name}.passing"
     try:
         if isinstance(job.place, Store):

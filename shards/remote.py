@@ -22,7 +22,7 @@ from typing import overload
 from uuid import uuid4
 
 from shards.address import join, scrub
-from shards.cache import Cache
+from shards.cache import Cache, remove_left
 from shards.files import write_atomic
 from shards.index import INDEX_NAME, load_index, map_file, write_dali_index
 from shards.remote_errors import CacheTooSmall, NotThere, TransferDamaged
@@ -280,6 +280,7 @@ def _read_if_there(store: Store, name: str) -> bytes | None:
 
 @contextmanager
 def _passing_folder(cache: Cache) -> Iterator[Path]:
+    remove_left(cache.folder / "views", "*-*")
     folder = cache.folder / "views" / f"{os.getpid()}-{uuid4().hex}"
     folder.mkdir(parents=True, mode=0o700)
     try:

@@ -174,6 +174,28 @@ def test_a_download_that_always_breaks_leaves_nothing_half(
     assert seen.is_dir()
 
 
+def test_a_killed_copy_goes_on(real: ShardSet, bucket: str, tmp_path: Path) -> None:
+    """The process dies while a shard is on its way; what it left is removed, what it finished is kept."""
+    copy(real.folder, f"{bucket}/set", transfer=QUICK)
+    code = (
+        "import os, signal, sys\n"
+        "from shards.copy import copy\nfrom shards.store import Transfer\n"
+        "transfer = Transfer(workers=1, block_bytes=20_000)\n"
+        "seen = []\n"
+        "def told(at):\n"
+        "    seen.append(at.shards)\n"
+        "    if seen[-2:] == [2, 2]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "copy(sys.argv[1], sys.argv[2], transfer=transfer, on_progress=told)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, f"{bucket}/set", str(tmp_path / "back")], check=False)
+    assert done.returncode == -9
+    left = {path.name for path in (tmp_path / "back").iterdir()}
+    assert "dataset.json" not in left
+    assert any(name.endswith(".passing") for name in left)
+    assert copy(f"{bucket}/set", tmp_path / "back", transfer=QUICK).there == 2
+    assert _files(tmp_path / "back") == _files(real.folder)
+
+
 def test_an_upload_that_breaks_is_tried_again_and_aborted_if_it_lasts(
     proxy: CuttingProxy, bucket: str, tmp_path: Path
 ) -> None:
