@@ -107,5 +107,8 @@ class Refused(Exception):
     """
 
     def __init__(self, reason: str, detail: str = "", *, again: bool = False, failed: bool = False) -> None:
+        if not detail.isprintable():  # it may be a server's own words: one line, and nothing a terminal would obey
+            detail = "".join(letter if letter.isprintable() else " " for letter in detail)
+            detail = " ".join(detail.split())
         self.reason, self.detail, self.again, self.failed = reason, detail, again, failed
         super().__init__(f"{reason}: {detail}" if detail else reason)

@@ -315,7 +315,7 @@ def _problem(error: Exception, seconds: float) -> Refused:
         return Refused("dns", str(error)[:200], again=True, failed=True)
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.InvalidUrlClientError, UnicodeError)):
         return Refused("address", str(error)[:200])
-    if isinstance(error, aiohttp.ClientPayloadError) and "decode content-encoding" in f"{error} {error.__cause__}":
+    if isinstance(error, aiohttp.ClientError) and "decode content-encoding" in f"{error} {error.__cause__}":
         return Refused("encoding", f"{error.__cause__ or error}"[:200])
     if isinstance(error, aiohttp.ClientResponseError):  # what the parser would not take
         return Refused("protocol", error.message[:200], failed=True)
