@@ -92,6 +92,9 @@ def run_crawl(
         )
     if not report.finished:
         raise Interrupted
+    from crawler.drop_page import keep_drop_page
+
+    keep_drop_page(report)
     if not quiet:
         console.stage_line("crawl", perf_counter() - begun, crawl_summary.one_line(report))
     return report
@@ -191,7 +194,7 @@ def crawl(
     """Crawl a shop's thumbnails into a shard set; run it again to resume.
 
     A terminal shows one live panel; a pipe gets a line every five seconds. The first of each class of problem is
-    told, all of them are counted; what was left out is listed in SET/drops.jsonl.
+    told, all of them are counted. What was left out is listed in SET/drops.jsonl; SET/drops.html shows the pictures.
 
     Example: bassline crawl embedded --start http://127.0.0.1:8977/ --out set
 

@@ -47,9 +47,13 @@ def show(report: CrawlReport) -> None:
         out.print(Text.assemble(("! ", "yellow"), said), soft_wrap=True)
     for overlap in report.label_conflicts:
         out.print(Text.assemble(("! ", "yellow"), console.plain(str(overlap))), soft_wrap=True)
+    if report.failed:
+        failed = sum(report.failed.values())
+        out.print(f"[yellow]![/] {failed:,} failed: the same command tries them again", soft_wrap=True)
     if report.dropped or report.failed:
         drops = report.folder / "drops.jsonl"
         out.print(f"left out, one by one: {console.literal(str(drops))}", soft_wrap=True)
+        out.print(f"left out, to look at: {console.literal(str(drops.with_suffix('.html')))}", soft_wrap=True)
     out.print(f"shard set: {console.literal(str(report.folder))}", soft_wrap=True)
 
 

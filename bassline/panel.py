@@ -29,6 +29,7 @@ __all__ = ["CrawlPanel", "draw", "sentence"]
 _FRAME_S = 0.25
 _SHARE = 1 / 150  # of one core
 _LINE_S = 5.0
+_MARGIN = 2  # right of it: there a terminal echoes ^C, and must not wrap
 _MOST_HOSTS = 16  # each costs a quarter of a millisecond a frame
 _STAGES = {
     "explore": "exploring categories",
@@ -107,9 +108,9 @@ class CrawlPanel:
         if width != self._width:
             self._begin_anew(width)
         assert self._live
-        lines = _lines(stats, width - 4, height - 3)
+        lines = _lines(stats, width - _MARGIN - 4, height - 3)
         self._height = len(lines) + 2
-        self._live.update(_framed(lines, stats, self._name_shown), refresh=True)
+        self._live.update(_framed(lines, stats, self._name_shown, width - _MARGIN), refresh=True)
         cost = thread_time() - began
         self.cost_s += cost
         self._due = now + max(_FRAME_S, cost / _SHARE)
@@ -118,7 +119,7 @@ class CrawlPanel:
         """After the screen's width has changed: a narrower one has wrapped the last frame into more rows."""
         if self._live is not None:
             self._live.stop()
-            more = self._height * (-(-self._width // width) - 1)
+            more = self._height * (-(-(self._width - _MARGIN) // width) - 1)
             for _ in range(more):
                 self._console.control(Control((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)))
         self._width, self._height = width, 0
@@ -155,12 +156,12 @@ def sentence(stats: CrawlStats) -> str:
 
 
 def draw(stats: CrawlStats, name: str, width: int, height: int) -> Panel:
-    """The panel for a screen of `width` by `height` characters; never higher than it.
+    """The panel, `width` characters wide, for a screen of `height` lines; never higher than it.
 
     Args:
         name: of the site.
     """
-    return _framed(_lines(stats, width - 4, height - 3), stats, name)
+    return _framed(_lines(stats, width - 4, height - 3), stats, name, width)
 
 
 def _lines(stats: CrawlStats, width: int, height: int) -> list[Text]:
@@ -173,7 +174,7 @@ def _lines(stats: CrawlStats, width: int, height: int) -> list[Text]:
     return [*lines, *below] if room >= 0 else lines
 
 
-def _framed(lines: list[Text], stats: CrawlStats, name: str) -> Panel:
+def _framed(lines: list[Text], stats: CrawlStats, name: str, width: int) -> Panel:
     title = Text.assemble(
         (" crawl ", "bold"),
         (plain(name), "bold cyan"),
@@ -187,6 +188,7 @@ def _framed(lines: list[Text], stats: CrawlStats, name: str) -> Panel:
         title_align="left",
         box=ROUNDED,
         border_style="dim",
+        width=width,
     )
 
 

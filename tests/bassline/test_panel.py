@@ -97,6 +97,14 @@ def test_a_pipe_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said.startswith("! http-404: first at http://shop/1.jpg\ncrawl: 3,812 of 8,000 images, 412 images/s")
 
 
+def test_a_terminal_may_echo_ctrl_c_beside_it() -> None:
+    out = Console(file=io.StringIO(), force_terminal=True, width=80, height=30, color_system=None)
+    with CrawlPanel("shop", out) as drawn:
+        drawn.update(busy())
+        lines = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", out.file.getvalue()).splitlines()  # type: ignore[attr-defined]
+    assert {cell_len(line) for line in lines if line.startswith(("╭", "│", "╰"))} == {78}
+
+
 def test_quiet_is_quiet() -> None:
     out = Console(file=io.StringIO(), force_terminal=True)
     with CrawlPanel("shop", out, quiet=True) as drawn:
