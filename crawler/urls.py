@@ -31,9 +31,8 @@ def absolute(base: str, reference: str) -> str | None:
     Returns:
         None for what is no address of the web: another scheme, no host, broken or longer than 4,096 characters.
     """
-    if (
-        "/." not in reference and reference[-1:] != "?" and len(reference) <= MAX_CHARS
-    ):  # what most shops write; 1 us against 25
+    # what most shops write, at 1 us against 25; urljoin leaves out a ";" or "?" with nothing behind it
+    if len(reference) <= MAX_CHARS and not ("/." in reference or ";" in reference or reference.endswith("?")):
         if _PLAIN.fullmatch(reference):
             return base[: base.index("/", 8)] + reference
         if _WHOLE.fullmatch(reference):
