@@ -293,7 +293,8 @@ def _image(image: tar.Member, content: memoryview, decode: bool) -> Iterator[tup
     if decode and (problem := problem_of(content)):
         yield "image", problem
         return
-    kind, named = sniff(bytes(content[:512])), tar.split_name(image.name)[1]
+    named = tar.split_name(image.name)[1]
+    kind = sniff(bytes(content[:12])) or sniff(bytes(content[:512]))
     if kind not in IMAGE_EXTENSIONS:
         yield "image", f"{image.name} holds {kind or 'no image'}"
     elif IMAGE_EXTENSIONS[kind] != IMAGE_EXTENSIONS[named]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from shards import tar
 from shards.examine import NOT_INTACT, Evidence, Finding, examine, read_tar
-from shards.files import map_file, sha256_of
+from shards.files import map_file
 from shards.index import INDEX_NAME, Index, TarSample, dali_index, read_index
 from shards.quarantine import Quarantined, add_to_quarantine
 from shards.shard_errors import REBUILD, ManifestDamaged, ManifestMissing, StaleIndex
@@ -120,7 +121,7 @@ def verify(
             on_progress(VerifyProgress(done, manifest.samples if manifest else 0, len(findings)))
 
     with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL and runs beside the walk
-        digests = [pool.submit(sha256_of, path) for path in known.tars]
+        digests = [pool.submit(_sha256, path) for path in known.tars]
         for path, digest in zip(known.tars, digests, strict=True):
             sha256 = digest.result()
             info = infos.get(path.name)
@@ -146,6 +147,10 @@ def verify(
     if not labelled and manifest is None:  # nobody says that there are labels
         findings = [found for found in findings if not (found.kind == "component" and "no .cls" in found.problem)]
     return findings
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(map_file(path)).hexdigest()  # of the map that the walk reads too: no copy
 
 
 def quarantine(folder: Path, findings: Iterable[Finding]) -> int:
