@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
 
 import pytest
 from aiohttp import web
 
+from crawler import extract
 from crawler.crawl_errors import Refused
 from crawler.fetch import Fetcher
 from crawler.guard import Guard
 from crawler.limits import Limits
-from crawler.robots import MAX_BYTES, refuses_images
+from crawler.robots import MAX_BYTES, KeptRobots, Robots, page_refuses_images, refuses_images
 
 LIMITS = Limits(rate_per_host=0, robots_retries=0, retries=0, backoff_s=0.01, total_s=5)
 
@@ -95,3 +97,64 @@ async def test_crawl_delay_slows_the_host(start_web):
 )  # fmt: skip
 def test_x_robots_tag(header, word):
     assert refuses_images([header], "bassline") == word
+
+
+async def test_rules_that_take_long_are_asked_less_often():
+    async def get(url: str) -> bytes:
+        return b"User-agent: *\n" + b"".join(b"Disallow: /x*y%d$\n" % n for n in range(20_000))
+
+    robots, turns = Robots(get, "bassline"), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    work = asyncio.create_task(others())
+    await robots.learn("http://shop.example")
+    work.cancel()
+    assert turns > 20  # other hosts went on while it was read
+    assert robots.crawl_delay_s("http://shop.example") > 0.1
+
+
+@pytest.mark.parametrize(
+    ("page", "headers", "word"),
+    [
+        ('<meta name="robots" content="noai, noimageai">', (), "noai"),
+        ('<META NAME="Robots" CONTENT="index NOIMAGEAI">', (), "noimageai"),
+        ('<meta name="bassline" content="noimageindex">', (), "noimageindex"),
+        ('<meta name="otherbot" content="noai">', (), None),
+        ('<meta name="robots" content="noindex, follow">', (), None),  # about the page, not about its pictures
+        ("", ("otherbot: noai, noimageai", "noimageai"), "noimageai"),
+        ("", ("otherbot: noai, noimageai",), None),
+        ("", ("noindex",), None),
+    ],
+)
+def test_pages_that_close_their_images(page, headers, word):
+    tree = extract.parse(f"<html><head>{page}</head></html>".encode(), "http://shop.example/")
+    assert page_refuses_images(tree.root, headers, "bassline") == word
+
+
+async def test_a_day_is_remembered_over_a_restart_and_an_unreachable_one_is_tried_again():
+    asked, learned = [], []
+
+    async def get(url: str) -> bytes:
+        asked.append(url)
+        if len(asked) < 3:
+            raise Refused("http-503", again=True, failed=True)
+        return b"User-agent: *\nDisallow: /closed"
+
+    limits = Limits(robots_pause_s=0.01)
+    first = Robots(get, "bassline", limits, on_learned=lambda *told: learned.append(told))
+    await first.learn("http://shop.example")
+    assert len(asked) == 3
+    origin, text, seconds = learned[0]
+    second = Robots(get, "bassline", limits, kept={origin: KeptRobots(text, seconds)})
+    await second.learn("http://shop.example")
+    with pytest.raises(Refused, match="disallows"):
+        second.check("http://shop.example/closed", "http://shop.example")
+    assert len(asked) == 3
+    third = Robots(get, "bassline", limits, kept={origin: KeptRobots(text, 0.0)})
+    await third.learn("http://shop.example")
+    assert len(asked) == 4
