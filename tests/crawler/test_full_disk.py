@@ -12,6 +12,7 @@ import pytest
 
 from crawler.crawl import crawl
 from crawler.crawl_errors import CrawlError, LedgerFailed
+from crawler.drop_page import keep_drop_page
 from crawler.limits import Limits
 from crawler.shop.catalogue import catalogue
 from crawler.shop.render import default_thumbnail
@@ -158,3 +159,21 @@ async def test_full_before_it_begins(
         clear(full.value, disk.path / "set")
         disk.make_room()
         assert (await crawl(site_at(url), disk.path / "set", limits=LIMITS)).finished
+
+
+async def test_full_as_the_page_of_drops_is_drawn(
+    tmpfs: Callable[[int], Disk], small_shop: Shop, site_at: Callable[..., Any]
+) -> None:
+    disk = tmpfs(16 * MIB)
+    out = disk.path / "set"
+    async with serve(small_shop) as url:
+        report = await crawl(site_at(url), out, limits=LIMITS)
+    disk.leave(0)
+    with pytest.raises(LedgerFailed) as full:
+        keep_drop_page(report)
+    clear(full.value, out)
+    assert not (out / "drops.html").exists()
+    disk.make_room()
+    page = keep_drop_page(report)
+    assert page == out / "drops.html"
+    assert page.stat().st_size > 1000
