@@ -21,7 +21,8 @@ Call = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
-    """Runs a command and gives its JSON; `code`: how it must end. The store in memory is emptied after."""
+    """Runs a command and gives its JSON; `code`: how it must end. The store in memory is emptied before and after."""
+    fsspec.filesystem("memory").store.clear()  # one for the whole process
     monkeypatch.setenv("BASSLINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 

@@ -310,8 +310,8 @@ def test_http_is_read_only_and_needs_no_ranges(
 
 def test_memory_and_file_addresses(small: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BASSLINE_CACHE", str(tmp_path / "cache"))
-    copy(small.folder, "memory://box/set", transfer=QUICK)
-    copy("memory://box/set", f"file://{tmp_path}/back", transfer=QUICK)
+    copy(small.folder, "memory://carried/set", transfer=QUICK)
+    copy("memory://carried/set", f"file://{tmp_path}/back", transfer=QUICK)
     assert _files(tmp_path / "back") == _files(small.folder)
     with ShardSet.open(f"file://{tmp_path}/back") as opened:
         assert opened.folder == tmp_path / "back"
