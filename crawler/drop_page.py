@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
+import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ __all__ = ["MOST_SHOWN", "keep_drop_page", "write_drop_page"]
 
 MOST_SHOWN = 60  # pictures of a reason, and addresses where there are no pictures
 _SIDE = 120
+_LEDGER_MAP_BYTES = 32 << 10
 _PIXELS = 16_000_000  # decoded at most: 64 MB
 _JPEG_PIXELS = 64 * _PIXELS  # a JPEG is decoded at an eighth of its sides
 
@@ -78,6 +81,10 @@ def keep_drop_page(report: CrawlReport) -> Path | None:
             write_drop_page(report.folder, page, title=f"{report.site}: what the crawl left out")
     except OSError as error:
         raise LedgerFailed(page, error.strerror or str(error)) from None
+    except sqlite3.Error as error:
+        # reading a ledger maps 32 KiB beside it; of a full disk SQLite says no more than "disk I/O error"
+        full = shutil.disk_usage(report.folder).free < _LEDGER_MAP_BYTES
+        raise LedgerFailed(page, "No space left on device" if full else str(error)) from None
     return page
 
 
