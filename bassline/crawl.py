@@ -122,7 +122,8 @@ def crawl(
     limit: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=VALUE", help="Change one key of [limits] for this run, such as per_host=2; may be repeated."
+            metavar="KEY=VALUE",
+            help="Change a limit of the site file for this run, such as per_host=2; may be repeated.",
         ),
     ] = None,
     refresh: Annotated[
