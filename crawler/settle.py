@@ -25,7 +25,7 @@ from crawler.site import Site
 from crawler.verdicts import KEY, groups_of
 from shards import tar
 from shards.files import map_file, write_atomic
-from shards.index import tar_samples
+from shards.index import INDEX_NAME, tar_samples
 from shards.shard_errors import ShardError
 from shards.shard_set import ShardSet, finish, read_manifest
 from shards.writer import Edit, rewrite
@@ -176,6 +176,8 @@ def _is_published(folder: Path, tars: list[Path], labels: list[str], source: dic
     told = {name: value for name, value in manifest.source.items() if name not in _COST}
     known = {name: value for name, value in source.items() if name not in _COST}
     names = [path.name for path in tars]
+    if (folder / f"{INDEX_NAME}.next").exists():  # a kill came between manifest and index
+        return False
     return (told, list(manifest.labels), [info.name for info in manifest.shards]) == (known, labels, names)
 
 

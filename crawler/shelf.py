@@ -87,4 +87,6 @@ def remove_leftovers(db: sqlite3.Connection, folder: Path, staging: Path) -> Non
             unknown = number > shard or (number == shard and not committed)
             if path.name not in named and match and (unknown or (number < shard and number not in needed)):
                 path.unlink()
-                path.with_suffix(".idx").unlink(missing_ok=True)
+        for path in place.glob("shard-*.idx"):
+            if not path.with_suffix(".tar").exists():
+                path.unlink()

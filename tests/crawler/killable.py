@@ -9,7 +9,7 @@ removals after the folder's last fsync. That is the worst a disk may do; a plain
 from __future__ import annotations
 
 # what pathlib calls is wrapped here
-# ruff: noqa: PTH104, PTH108, PTH110, PTH112, PTH115, PTH118, PTH120, PTH202, PTH208
+# ruff: noqa: PTH110, PTH112, PTH115, PTH118, PTH120, PTH202, PTH208
 import json
 import os
 import re
@@ -31,6 +31,7 @@ from crawler.limits import Limits
 from crawler.site import load_site
 from shards.writer import ShardWriter
 
+_rename, _unlink = os.rename, os.unlink  # as they are before they are wrapped
 _KINDS = (
     (r"\.tar\.part$", "part"),
     (r"^\.?shard-\d+\.tar(\.tmp)?$", "shard"),
@@ -57,7 +58,7 @@ class Disk:
 
     def mine(self, path: str) -> bool:
         """Whether it is a file that our own code writes."""
-        return path.startswith(self.folder) and "crawl.sqlite" not in path
+        return path.startswith(f"{self.folder}/") and "crawl.sqlite" not in path
 
     def opened(self, path: str, flags: int) -> None:
         """A file is about to be opened."""
@@ -67,7 +68,7 @@ class Disk:
             self._synced.setdefault(path, 0 if flags & os.O_TRUNC else os.path.getsize(path))
         else:
             self._synced[path] = 0
-            self._undo.append((os.path.dirname(path), lambda: os.path.exists(path) and os.unlink(path)))
+            self._undo.append((os.path.dirname(path), lambda: os.path.exists(path) and _unlink(path)))
 
     def fsynced(self, path: str) -> None:
         """A file or folder is durable now."""
@@ -81,7 +82,7 @@ class Disk:
         kept = self._keep(target)
 
         def undo() -> None:
-            os.rename(target, source)
+            _rename(target, source)
             if kept:
                 os.link(kept, target)
             if target in self._synced:
@@ -133,7 +134,8 @@ class Killer:
         self._plan, self._disk, self._note = plan, disk, note
         self._left = int(plan.get("nth", 0))
         self._stage = "start"
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._dying = False
 
     def stage(self, event: Any) -> None:
         """The crawl tells its stage."""
@@ -148,6 +150,8 @@ class Killer:
         """Something happened."""
         name = f"{self._stage}: {what}"
         with self._lock:
+            if self._dying:
+                return
             if re.search(self._plan.get("guard") or "$.", name):
                 self.die(name)
             if self._left and re.search(self._plan["match"], name):
@@ -157,6 +161,8 @@ class Killer:
 
     def die(self, name: str) -> None:
         """Says where, and is gone."""
+        self._lock.acquire()  # whoever else does something now does it no more
+        self._dying = True
         if self._plan.get("power"):
             name += ", power cut"
             self._disk.cut()
