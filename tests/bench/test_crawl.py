@@ -1,0 +1,132 @@
+"""The crawl's bench on a few pictures: contenders in processes, over the real server; and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from bench import crawl as bench
+from bench.crawl import CONTENDERS, compare_crawls
+from bench.crawl_peers import peer_versions
+from bench.crawl_server import SICK, crawl_server, host_paths, image_urls
+from bench.errors import ContenderFailed
+from bench.process import watch
+from shards.errors import ConfigError
+
+IMAGES = 120  # more than one result page
+
+
+def _get(url: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_the_server_shows_every_picture_once():
+    with crawl_server(IMAGES) as server:
+        shown: list[str] = []
+        page = server.url
+        for name in ("guitars", "basses"):
+            page = f"{server.url}c/{name}"
+            number = 1
+            while b"product" in (body := _get(page)[1]):
+                shown += [piece.partition('"')[0] for piece in body.decode().split('<img src="/')[1:]]
+                number += 1
+                page = f"{server.url}c/{name}?pg={number}"
+        assert [server.url + path for path in shown] == image_urls(server.url, IMAGES)
+        pictures = {_get(url)[1] for url in image_urls(server.url, IMAGES)}
+        assert len(pictures) == IMAGES
+        assert all(picture[:3] == b"\xff\xd8\xff" for picture in pictures)
+        assert _get(server.url + "i/no.jpg")[0] == 404
+
+
+def test_sick_hosts_are_sick_and_the_rest_is_told_of():
+    kinds = ["healthy", *(kind for kind in SICK if kind != "slow")]
+    with crawl_server(2, hosts=host_paths(len(kinds)), kinds=kinds) as server:
+        body = b"".join(_get(f"{server.url}c/{name}")[1] for name in ("guitars", "basses")).decode()
+        shown = sorted(piece.partition('"')[0] for piece in body.split('<img src="')[1:])
+        of = {
+            kind: [url for url in shown if url.startswith(f"http://{host}:")]
+            for kind, host in zip(kinds, host_paths(5), strict=True)
+        }
+        assert all(len(urls) == 2 for urls in of.values())
+        assert _get(of["failing"][0])[0] == 500
+        assert [_get(of["limiting"][0])[0] for _ in range(3)] == [200, 200, 429]
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            _get(of["dead"][0])
+        with pytest.raises(TimeoutError):
+            urllib.request.urlopen(of["silent"][0], timeout=0.2)
+        assert server.heard(0) is None
+        assert [_get(url)[0] for url in of["healthy"]] == [200, 200]
+        said = server.heard(10)
+        assert said is not None
+        assert list(said["done"]) == [host_paths(1)[0]]
+
+
+def test_a_record_has_the_ratio_and_says_what_was_not_measured(tmp_path: Path):
+    told: list[str] = []
+    record = compare_crawls(images=IMAGES, repeats=1, on_progress=lambda done, total, name: told.append(name))
+    data = json.loads(json.dumps(record.to_json(), allow_nan=False))
+    assert data["kind"] == "crawl"
+    assert set(data["measurements"]) == {"bassline", "bare"}
+    ours, bare = data["measurements"]["bassline"], data["measurements"]["bare"]
+    assert data["ratios"]["ratio_to_bare"]["median"] == pytest.approx(ours["median"] / bare["median"])
+    assert data["ratios"]["ratio_to_scrapy"] is None
+    assert data["ratios"]["ratio_to_img2dataset"] is None
+    assert "scrapy not measured" in data["verdict"]["sentence"]
+    assert set(ours["stages"]) == {"explore_s", "collect_s", "settle_s"}
+    assert 20 < bare["peak_mib"] < ours["peak_mib"]
+    assert told[-2:] == ["bassline", "bare"]
+
+
+def test_what_did_not_store_every_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cheat = CONTENDERS["bare"]
+    addresses = "import sys, bench.crawl_bare as b, asyncio, pathlib; u = pathlib.Path(sys.argv[1]).read_text().split()[1:]; asyncio.run(b.fetch_all(u, pathlib.Path(sys.argv[2])))"
+    lazy = bench.Contender(
+        "", lambda server, urls, out, peers: [sys.executable, "-c", addresses, str(urls), str(out)], cheat.stored
+    )
+    monkeypatch.setitem(CONTENDERS, "bare", lazy)
+    with pytest.raises(ContenderFailed, match="stored 29 of 30 pictures"):
+        compare_crawls(images=30, repeats=1, names=["bare"])
+
+
+def test_unknown_and_absent_contenders():
+    with pytest.raises(ConfigError, match="known: bassline, bare"):
+        compare_crawls(names=["wget"])
+    with pytest.raises(ConfigError, match="needs --peers"):
+        compare_crawls(names=["scrapy"])
+    assert peer_versions(Path("/nowhere/python")) == {}
+    assert set(peer_versions(Path(sys.executable))) <= {"img2dataset", "scrapy"}
+
+
+def test_watch_sees_children_and_ends_what_runs_too_long():
+    hold = "import time; held = bytearray(60 << 20); time.sleep(0.3)"
+    ended = watch(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}]); print('said')",
+        ]
+    )
+    assert (ended.code, ended.said) == (0, "said\n")
+    assert ended.peak_mib > 65
+    assert ended.wall_s > 0.3
+    assert ended.cpu_s > 0
+    late = watch([sys.executable, "-c", "import time; time.sleep(60)"], limit_s=0.2)
+    assert late.code == -9
+    assert watch([sys.executable, "-c", "import sys; sys.exit('no')"]).complained == "no\n"
+
+
+def test_a_crawl_stays_small():
+    """600 images in a process of its own: torch is not imported, and what is examined is not kept."""
+    record = compare_crawls(images=600, repeats=1, names=["bassline"])
+    # 118 MiB here with Python 3.11: 70 of imports and 38 of the examiner's process; torch alone is 150
+    assert record.measurements["bassline"]["peak_mib"] < 150
