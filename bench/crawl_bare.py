@@ -41,4 +41,4 @@ if __name__ == "__main__":
     addresses = Path(sys.argv[1]).read_text().split()
     begun = perf_counter()
     asyncio.run(fetch_all(addresses, Path(sys.argv[2])))
-    print(json.dumps({"fetch_s": perf_counter() - begun}))
+    sys.stdout.write(json.dumps({"fetch_s": perf_counter() - begun}) + "\n")

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import CLOCK_BOOTTIME, clock_gettime, monotonic
 
 __all__ = ["Cost", "Ended", "cost", "watch"]
 
@@ -120,13 +120,20 @@ def watch(
 
 
 def _held_mib(pid: int) -> float:
-    """What a process and its living descendants hold now, or the largest own peak if that is more."""
+    """What a process and its living descendants hold now, or the largest own peak if that is more.
+
+    A descendant counts from 0.1 s on: before, it may be its parent's own memory between vfork and exec, seen twice.
+    """
     waiting, held, largest = [pid], 0, 0
+    grown = (clock_gettime(CLOCK_BOOTTIME) - 0.1) * _TICKS
     while waiting:
         current = waiting.pop()
+        root = Path(f"/proc/{current}")
         try:
             waiting += _children(current)
-            status = (Path("/proc") / str(current) / "status").read_text()
+            if current != pid and int((root / "stat").read_text().rpartition(")")[2].split()[19]) > grown:
+                continue
+            status = (root / "status").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended while we looked
         sizes = dict(line.split(":", 1) for line in status.splitlines() if line.startswith(("VmHWM:", "VmRSS:")))

@@ -139,6 +139,9 @@ def walk(data: memoryview, path: Path, start: int = 0) -> Iterator[Member]:
                 raise _ends_inside(path, at, size, end - body)
             yield Member(_text(block[:_NAME]), at, body, size)
             at = body + size + -size % BLOCK
+            if at - held > MAPPED:
+                forget(data, held, at)
+                held = at
             continue
         if "size" in extended and kind not in b"xgLK":
             size = int(extended["size"])
@@ -176,6 +179,7 @@ def members_of(data: memoryview, path: Path) -> list[Member]:
         if part is None:
             return [*found, *walk(data, path, at)]
         found += part
+        forget(data, at, after)
         at = after
         if len(offsets) < _CHUNK:
             return [*found, *walk(data, path, at)]  # what is not plain, or the end

@@ -13,12 +13,12 @@ import pytest
 from bench import crawl as bench
 from bench.crawl import CONTENDERS, compare_crawls
 from bench.crawl_peers import peer_versions
-from bench.crawl_server import SICK, crawl_server, host_paths, image_urls
+from bench.crawl_server import SICK, Server, crawl_server, host_paths, image_urls
 from bench.errors import ContenderFailed
 from bench.process import watch
 from shards.errors import ConfigError
 
-IMAGES = 120  # more than one result page
+IMAGES = 400  # several result pages, and enough for the examiner's process
 
 
 def _get(url: str) -> tuple[int, bytes]:
@@ -71,7 +71,7 @@ def test_sick_hosts_are_sick_and_the_rest_is_told_of():
         assert list(said["done"]) == [host_paths(1)[0]]
 
 
-def test_a_record_has_the_ratio_and_says_what_was_not_measured(tmp_path: Path):
+def test_a_record_has_the_ratio_and_says_what_was_not_measured():
     told: list[str] = []
     record = compare_crawls(images=IMAGES, repeats=1, on_progress=lambda done, total, name: told.append(name))
     data = json.loads(json.dumps(record.to_json(), allow_nan=False))
@@ -83,19 +83,26 @@ def test_a_record_has_the_ratio_and_says_what_was_not_measured(tmp_path: Path):
     assert data["ratios"]["ratio_to_img2dataset"] is None
     assert "scrapy not measured" in data["verdict"]["sentence"]
     assert set(ours["stages"]) == {"explore_s", "collect_s", "settle_s"}
-    assert 20 < bare["peak_mib"] < ours["peak_mib"]
+    # 118 MiB here with Python 3.11: 75 of the crawl and 40 of its examiner; torch alone would be 150 more
+    assert 20 < bare["peak_mib"] < ours["peak_mib"] < 150
     assert told[-2:] == ["bassline", "bare"]
 
 
-def test_what_did_not_store_every_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    cheat = CONTENDERS["bare"]
-    addresses = "import sys, bench.crawl_bare as b, asyncio, pathlib; u = pathlib.Path(sys.argv[1]).read_text().split()[1:]; asyncio.run(b.fetch_all(u, pathlib.Path(sys.argv[2])))"
-    lazy = bench.Contender(
-        "", lambda server, urls, out, peers: [sys.executable, "-c", addresses, str(urls), str(out)], cheat.stored
-    )
-    monkeypatch.setitem(CONTENDERS, "bare", lazy)
-    with pytest.raises(ContenderFailed, match="stored 29 of 30 pictures"):
-        compare_crawls(images=30, repeats=1, names=["bare"])
+_LAZY = """
+import asyncio, sys
+from pathlib import Path
+from bench.crawl_bare import fetch_all
+asyncio.run(fetch_all(Path(sys.argv[1]).read_text().split()[1:], Path(sys.argv[2])))
+"""
+
+
+def test_what_did_not_store_every_picture_is_refused(monkeypatch: pytest.MonkeyPatch):
+    def command(server: Server, addresses: Path, out: Path, peers: Path) -> list[str]:
+        return [sys.executable, "-c", _LAZY, str(addresses), str(out)]
+
+    monkeypatch.setitem(CONTENDERS, "bare", bench.Contender("", command, CONTENDERS["bare"].stored))
+    with pytest.raises(ContenderFailed, match=f"stored {IMAGES - 1} of {IMAGES} pictures"):
+        compare_crawls(images=IMAGES, repeats=1, names=["bare"])
 
 
 def test_unknown_and_absent_contenders():
@@ -108,25 +115,13 @@ def test_unknown_and_absent_contenders():
 
 
 def test_watch_sees_children_and_ends_what_runs_too_long():
-    hold = "import time; held = bytearray(60 << 20); time.sleep(0.3)"
-    ended = watch(
-        [
-            sys.executable,
-            "-c",
-            f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}]); print('said')",
-        ]
-    )
+    hold = "import time; held = bytearray(60 << 20); time.sleep(0.5)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}]); print('said')"
+    ended = watch([sys.executable, "-c", code])
     assert (ended.code, ended.said) == (0, "said\n")
     assert ended.peak_mib > 65
-    assert ended.wall_s > 0.3
+    assert ended.wall_s > 0.5
     assert ended.cpu_s > 0
     late = watch([sys.executable, "-c", "import time; time.sleep(60)"], limit_s=0.2)
     assert late.code == -9
     assert watch([sys.executable, "-c", "import sys; sys.exit('no')"]).complained == "no\n"
-
-
-def test_a_crawl_stays_small():
-    """600 images in a process of its own: torch is not imported, and what is examined is not kept."""
-    record = compare_crawls(images=600, repeats=1, names=["bassline"])
-    # 118 MiB here with Python 3.11: 70 of imports and 38 of the examiner's process; torch alone is 150
-    assert record.measurements["bassline"]["peak_mib"] < 150
