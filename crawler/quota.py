@@ -13,7 +13,7 @@ from collections.abc import Callable
 __all__ = ["ORDER", "PROMISING", "promising_before", "release", "with_surplus"]
 
 # before what is first in the shop: what is in the set already, so that a refresh does not turn it over
-ORDER = """product.unseen, NOT coalesce(before.kept, 0), before.sha256 IS NOT image.sha256,
+ORDER = """product.unseen, NOT coalesce(before.kept, 0), coalesce(before.sha256 <> image.sha256, 0),
 product.category, product.page, product.position, product.url"""
 # not known to be no good
 PROMISING = "(image.done <> 1 OR image.sha256 IS NOT NULL) AND coalesce(product.outcome, 'kept') IN ('kept', 'quota')"

@@ -103,9 +103,9 @@ class Disk:
 
     def cut(self) -> None:
         """The power is gone."""
-        for _, undo in reversed(self._undo):
+        for _, undo in reversed(list(self._undo)):
             undo()
-        for path, size in self._synced.items():
+        for path, size in list(self._synced.items()):
             if os.path.exists(path) and os.path.getsize(path) > size:
                 os.truncate(path, size)
 
@@ -163,12 +163,14 @@ class Killer:
         """Says where, and is gone."""
         self._lock.acquire()  # whoever else does something now does it no more
         self._dying = True
-        if self._plan.get("power"):
-            name += ", power cut"
-            self._disk.cut()
-        self._disk.forget()
-        os.write(self._note, name.encode())
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            if self._plan.get("power"):
+                self._disk.cut()
+                name += ", power cut"
+            self._disk.forget()
+            os.write(self._note, name.encode())
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def install(killer: Killer, disk: Disk) -> None:
