@@ -70,7 +70,7 @@ def _outcomes(report: CrawlReport) -> Table:
 
 
 def _refreshed(found: dict[str, int]) -> Table:
-    table = console.table("Since the crawl before", "products", "", right=("",))
+    table = console.table("Refresh", "since the crawl before", "products", right=("products",))
     for name, count in found.items():
         kind, _, what = name.partition("_")
         if name == "unasked":
