@@ -14,8 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bassline import bench as bench_command
-from bassline import console, crawl, files, report, results, set_split, train
+from bassline import bench_stalls, console, crawl, files, report, results, set_split, train
 from bassline.run_folder import read_run
 from bassline.shop import Images, Products, draw
 from shards.errors import ConfigError
@@ -195,7 +194,7 @@ def demo(
         overrides = ["train.epochs=40", "select.patience=12"] if images else []
         result = train.run_training(files.battery("demo.toml"), split, run_folder, overrides, started=time.monotonic())
     with folder.stage("bench"):
-        found = bench_command.run_stalls(
+        found = bench_stalls.run_stalls(
             files.battery("demo.toml"), split, out / "bench.json", overrides, rounds=10, seconds=0.2
         )
     with folder.stage("report"):
@@ -208,7 +207,7 @@ def demo(
             data=split,
             cards=_cards(result),
             stages=list(folder.stages.items()),
-            bench=bench_command.for_report(found),
+            bench=bench_stalls.for_report(found),
         )
     folder.save(finished=True)
     if json:
