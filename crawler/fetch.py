@@ -105,7 +105,6 @@ class Fetcher:
                 limit=0,
                 ttl_dns_cache=300,
                 resolver=GuardedResolver(self._guard, self._resolver),
-                ssl=ssl.create_default_context(),
             ),
             # the whole of a request has a timer of ours, which knows what we waited for ourselves
             timeout=aiohttp.ClientTimeout(

@@ -200,10 +200,14 @@ def _ends_at(path: Path, position: int) -> bool:
         return position > 0 and any(last) and file.read() == tar.end_blocks(position)
 
 
+# one encoder: json.dumps makes a new one for every sample
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+
 def _members(sample: Sample) -> list[bytes]:
     label = str(sample.label).encode()
     try:
-        text = json.dumps(sample.meta, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+        text = _JSON.encode(sample.meta)
         meta = text.encode()
     except (TypeError, ValueError) as error:
         raise BadSample(sample.key, f"its meta is not JSON: {error}") from None
