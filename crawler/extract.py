@@ -193,6 +193,8 @@ def _image(base: str, element: Any, listing: Listing) -> str | None:
                 for candidate in addresses(text, attribute, listing.image_width):
                     url = absolute(base, candidate)
                     if url is not None:
+                        if not listing.rewrite:
+                            return url
                         for pattern, replacement in listing.rewrite:
                             url = compile_pattern(pattern).sub(replacement, url)
                         if (url := absolute(base, url)) is not None:

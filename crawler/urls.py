@@ -17,7 +17,10 @@ __all__ = ["absolute", "ascii_host", "host_of", "netloc_of", "without_parameters
 _LEGAL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*")
 _PLAIN = re.compile(r"/(?!/)[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]*")  # an absolute path, legal, without fragment
 _HOST = re.compile(r"[a-z0-9._~%:-]+")
-_WHOLE = re.compile(r"https?://[a-z0-9.-]+/[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]*")  # legal and lower case already
+# legal and lower case already; a port that is none's default is part of the name
+_WHOLE = re.compile(
+    r"https?://[a-z0-9.-]+(?::(?!80/|443/)[1-9][0-9]{0,3}|:[1-5][0-9]{4})?/[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]*"
+)
 _SAFE = "._~:/?#[]@!$&'()*+,;=%-"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 MAX_CHARS = 4096
