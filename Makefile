@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# Two workers, for two cores and for tests that wait; one that has no more to do takes from the other.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+# What is compiled is kept: otherwise each of the suite's many processes compiles torch anew, which takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: env demo test check format lock clean
 .DEFAULT_GOAL := env
@@ -23,13 +27,13 @@ demo: env
 	$(BIN)/bassline demo $(ARGS)
 
 test: env
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 format: env
 	$(BIN)/ruff check --fix .

@@ -9,6 +9,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What passing tests have to tell, from whichever worker they ran in: how many kills were survived."""
+    for test in terminalreporter.getreports("passed"):
+        for name, told in test.user_properties:
+            if name == "told":
+                terminalreporter.write_line(f"{test.nodeid}: {told}")
+
+
 @pytest.fixture(scope="session")
 def instruments10() -> Path:
     """Ten label folders of real product thumbnails; skips where they are absent."""
