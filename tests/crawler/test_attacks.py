@@ -97,14 +97,16 @@ async def reset_in_the_middle(writer: Writer) -> None:
     writer.transport.abort()
 
 
-def raw_deflate(body: bytes) -> bytes:
+def raw_deflate(zeros: int) -> bytes:
+    """Megabytes of zeros, packed: one, again and again, in milliseconds where packing them all takes seconds."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(body) + packer.flush()
+    return (packer.compress(bytes(1_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)) * zeros + packer.flush()
 
 
+RAW_DEFLATED = raw_deflate(200)  # 200 KB
 ZEROS = bytes(200_000_000)
-BOMB = gzip.compress(ZEROS, 9)  # 200 KB
-DEFLATED, RAW_DEFLATED = zlib.compress(ZEROS, 9), raw_deflate(ZEROS)
+BOMB = b"\x1f\x8b\x08\0\0\0\0\0\2\xff" + RAW_DEFLATED + struct.pack("<II", zlib.crc32(ZEROS), len(ZEROS))
+DEFLATED = b"\x78\xda" + RAW_DEFLATED + struct.pack(">I", zlib.adler32(ZEROS))
 del ZEROS
 
 
