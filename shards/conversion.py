@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -51,6 +51,12 @@ class Exported:
     folder: Path
     samples: int
     notes: tuple[str, ...] = ()
+
+
+def left_out_note(members: Counter[str]) -> tuple[str, ...]:
+    """What is said of members that did not come along, by extension; nothing if there are none."""
+    what = ", ".join(f"{count:,} .{ext}" for ext, count in members.most_common(8))
+    return (f"members beside the pictures were left out: {what}",) if what else ()
 
 
 def in_order(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shards.arrays import DATA_NAME, LABELS_NAME, from_arrays, to_arrays
-from shards.conversion import Conversion, ConvertProgress, Dropped, Exported, in_order
+from shards.conversion import Conversion, ConvertProgress, Dropped, Exported, in_order, left_out_note
 from shards.errors import ConfigError
 from shards.files import write_atomic
 from shards.folders import from_folders, to_folders
@@ -66,12 +67,15 @@ def from_set(
 ) -> Conversion:
     """Writes the set anew, its pictures in another size, quality or format: keys, order, groups and provenance stay.
 
+    Other members of the samples stay too; in another size only .txt does, and the notes say what was left out.
+
     Raises:
         TargetNotEmpty
     """
     recode = recode or Recode()
     dropped: list[Dropped] = []
     groups: dict[str, int] = {}
+    left_out: Counter[str] = Counter()
 
     def make(i: int) -> tuple[Sample, bytes, str, str | None]:
         sample = source.sample(i)
@@ -86,7 +90,10 @@ def from_set(
                 dropped.append(Dropped(str(source.where(i)), problem))
             else:
                 groups[sample.key] = int(source.groups[i])
-                yield Sample(sample.key, made, ext, sample.label, recode.meta(sample.meta, sample.image, made))
+                meta = recode.meta(sample.meta, sample.image, made)
+                others = {name: data for name, data in sample.others.items() if recode.keeps(name, ext)}
+                left_out.update(sample.others.keys() - others.keys())
+                yield Sample(sample.key, made, ext, sample.label, meta, others)
             if on_progress:
                 on_progress(ConvertProgress(i + 1, len(source), len(dropped)))
 
@@ -99,7 +106,7 @@ def from_set(
         shard_samples=shard_samples,
         groups=groups,
     )
-    return Conversion(made, tuple(dropped))
+    return Conversion(made, tuple(dropped), left_out_note(left_out))
 
 
 def from_split(

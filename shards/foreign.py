@@ -1,7 +1,7 @@
 """Other people's WebDataset tars become a shard set of ours: img2dataset's output among them.
 
 Every sample's image keeps its bytes; where its label is, is said by `label_from`, or found; captions and JSON are kept
-in the sample's own JSON. Other components are left out, and counted.
+in the sample's own JSON. Other components come along; those that cannot are counted.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any
 
 from shards import tar
 from shards.address import local_or_address, scrub
-from shards.conversion import Conversion, ConvertProgress, Dropped, in_order
+from shards.conversion import Conversion, ConvertProgress, Dropped, in_order, left_out_note
 from shards.decodable import problem_of
 from shards.errors import ConfigError
 from shards.index import TarSample, map_file, tar_samples
 from shards.recode import Recode
-from shards.sample import KEY, Sample, sniff
+from shards.sample import KEY, Sample, may_stand_beside, sniff
 from shards.shard_errors import TarDamaged
 from shards.writer import MAX_SAMPLES, write_set
 
@@ -33,7 +33,6 @@ __all__ = ["LABEL_SOURCES", "expand", "from_tars", "is_tar_pattern"]
 
 LABEL_SOURCES = "auto, cls, txt, json:KEY, folder, tar, const:NAME, or the extension of a component with text"
 _IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
-_KEPT = (*_IMAGES, "cls", "json", "txt")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _TAR_LIKE = re.compile(r"\.tar(\.gz|\.tgz|\.zst|\.xz|\.bz2)?$|\.tgz$")
@@ -312,7 +311,6 @@ def from_tars(
 
     def _ready(sample: TarSample, data: memoryview, path: Path, made: _Made) -> Sample | None:
         where = f"{path.name}@{sample.offset} {sample.key}"
-        seen.components.update(ext for ext in sample.members if ext not in _KEPT)
         text = label_of(sample, data, path, label_from)
         problem = made.problem
         if problem is None and text is None:
@@ -344,7 +342,14 @@ def from_tars(
         key = _key(sample.key, path.name, keys)
         seen.renamed += key != sample.key
         keys.add(key)
-        return Sample(key, made.image, made.ext, label, recode.meta(meta, made.before, made.image))
+        others = {
+            ext: bytes(data[member.offset : member.offset + member.size])
+            for ext, member in sample.members.items()
+            if ext not in (made.member, "cls", "json")
+        }
+        kept = {ext: it for ext, it in others.items() if recode.keeps(ext, made.ext) and may_stand_beside(key, ext)}
+        seen.components.update(others.keys() - kept.keys())
+        return Sample(key, made.image, made.ext, label, recode.meta(meta, made.before, made.image), kept)
 
     origin: dict[str, Any] = {
         "kind": "tars",
@@ -356,9 +361,7 @@ def from_tars(
         origin["recode"] = recode.about()
     made = write_set(out, samples(), names, source=origin, shard_samples=shard_samples)
     notes.insert(0, f"labels were taken from {label_from}")
-    if seen.components:
-        what = ", ".join(f"{count:,} .{ext}" for ext, count in seen.components.most_common(8))
-        notes.append(f"components that a set of images has no place for were left out: {what}")
+    notes += left_out_note(seen.components)
     if seen.renamed:
         notes.append(f"{seen.renamed:,} keys were made safe; the old ones are in each sample's JSON")
     return Conversion(made, tuple(seen.dropped), tuple(notes))
@@ -371,12 +374,14 @@ class _Made:
     ext: str
     sha256: str
     problem: str | None
+    member: str = ""  # the extension it had
 
 
 def _make(sample: TarSample, data: memoryview, path: Path, recode: Recode) -> _Made:
-    member = next((sample.members[ext] for ext in _IMAGES if ext in sample.members), None)
-    if member is None:
+    name = next((ext for ext in _IMAGES if ext in sample.members), None)
+    if name is None:
         return _Made(b"", b"", "", "", f"no image (it has {', '.join(sample.members)})")
+    member = sample.members[name]
     before = bytes(data[member.offset : member.offset + member.size])
     sha256 = hashlib.sha256(before).hexdigest()
     problem = problem_of(before)
@@ -386,7 +391,7 @@ def _make(sample: TarSample, data: memoryview, path: Path, recode: Recode) -> _M
         image, ext = recode.apply(before)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         return _Made(before, b"", "", sha256, f"cannot be decoded: {error}")
-    return _Made(before, image, ext, sha256, None)
+    return _Made(before, image, ext, sha256, None, name)
 
 
 def _key(theirs: str, tar_name: str, taken: set[str]) -> str:

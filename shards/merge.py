@@ -194,7 +194,7 @@ def merge(
             }
             data = bytes(sources[where].image(i))
             pages[where].count(len(data))
-            yield Sample(image.key, data, sources[where].ext(i), number_of[label], meta)
+            yield Sample(image.key, data, sources[where].ext(i), number_of[label], meta, sources[where].others(i))
             if not (done + 1) % 256:
                 report(MergeProgress("write", done + 1, len(kept)))
 

@@ -101,6 +101,15 @@ class Recode:
             return ImageOps.fit(image, target, Image.Resampling.LANCZOS)
         return ImageOps.pad(image, target, Image.Resampling.LANCZOS, color=_WHITE)
 
+    def keeps(self, ext: str, made: str) -> bool:
+        """Whether a member beside the picture stays: in another size, masks and boxes are no more those of the picture.
+
+        Args:
+            ext: of the member.
+            made: extension of the picture made anew.
+        """
+        return ext != made and (self.size is None or ext == "txt")
+
     def meta(self, meta: dict[str, Any], before: bytes, after: bytes) -> dict[str, Any]:
         """The sample's JSON after `apply`: what it was is kept."""
         if before == after:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from shards.shard_errors import BadSample
 
-__all__ = ["EXTENSIONS", "KEY", "Sample", "check", "sniff"]
+__all__ = ["EXTENSIONS", "KEY", "Sample", "check", "may_stand_beside", "sniff"]
 
 EXTENSIONS = ("jpg", "png", "webp")
 
 # No dot (WebDataset groups by what stands before the first one) and no path. A ustar name has 100 bytes and the longest
 # suffix (.json, .webp) takes five.
 KEY = re.compile(r"[A-Za-z0-9_-]{1,95}")
+_NAME = 100
+_OTHER = re.compile(r"[!-.0-@\[-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Sample:
         ext: "jpg", "png" or "webp", by content.
         label: number of the label in the set's list.
         meta: provenance; anything JSON can say.
+        others: its members beside these (txt, seg.png, npy) by extension: other people's, carried along unread.
     """
 
     key: str
@@ -34,6 +38,7 @@ class Sample:
     ext: str
     label: int
     meta: dict[str, Any] = field(default_factory=dict)
+    others: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def check(sample: Sample) -> None:
@@ -50,6 +55,14 @@ def check(sample: Sample) -> None:
         raise BadSample(sample.key, f"label {sample.label}; labels are numbered from 0")
     if not sample.image:
         raise BadSample(sample.key, "the image has no bytes")
+    for ext in sample.others:
+        if ext in (sample.ext, "cls", "json") or not may_stand_beside(sample.key, ext):
+            raise BadSample(sample.key, f"a member {ext[:60]!r} beside the image; expected a short ASCII extension")
+
+
+def may_stand_beside(key: str, ext: str) -> bool:
+    """Whether a member fits a ustar header under this key: printable ASCII, lower case, 100 bytes with the key."""
+    return _OTHER.fullmatch(ext) is not None and len(key) + 1 + len(ext) <= _NAME
 
 
 # type, offset, bytes that stand there (the WHATWG MIME sniffing standard, and each format's own specification)

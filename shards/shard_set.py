@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from shards import tar
 from shards.address import is_address, local_or_address
 from shards.files import fsync_folder, sha256_of, write_atomic
-from shards.index import INDEX_NAME, Index, load_index, map_file, tar_samples, walk_tars, write_index
+from shards.index import INDEX_NAME, Index, TarSample, load_index, map_file, tar_samples, walk_tars, write_index
 from shards.quarantine import Quarantined, read_quarantine
 from shards.sample import EXTENSIONS, Sample
 from shards.shard_errors import ManifestDamaged, ManifestMissing, ShardError, StaleIndex, TarDamaged
@@ -421,11 +421,50 @@ class ShardSet:
 
     def components(self, i: int) -> dict[str, memoryview]:
         """Every member of sample `i` by extension, as views: the image, and whatever else (cls, json, txt, seg.png)."""
+        data, sample = self._members(i)
+        return {ext: data[member.offset : member.offset + member.size] for ext, member in sample.members.items()}
+
+    def _members(self, i: int) -> tuple[memoryview, TarSample]:
         row = self.index.rows[i]
         data = self.tars[row["shard"]]
         path = self.folder / self.manifest.shards[row["shard"]].name
-        sample = next(tar_samples(_of_one_key(tar.walk(data, path, int(row["offset"])))))
-        return {ext: data[member.offset : member.offset + member.size] for ext, member in sample.members.items()}
+        return data, next(tar_samples(_of_one_key(tar.walk(data, path, int(row["offset"])))))
+
+    @cached_property
+    def extents(self) -> NDArray[np.int64]:
+        """Bytes of the tar from the start of every sample to that of the next one, or to the tar's end, int64 (N,)."""
+        rows = self.index.rows
+        ends = np.array([info.bytes for info in self.manifest.shards], np.int64)[rows["shard"]]
+        starts = rows["offset"].astype(np.int64)
+        same = rows["shard"][1:] == rows["shard"][:-1]
+        ends[:-1][same] = starts[1:][same]
+        return ends - starts
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """Where in its tar each sample would end if it had image, label and JSON and no more, int64 (N,)."""
+        rows = self.index.rows
+        sizes = np.stack([self.sizes, np.ones_like(self.sizes), rows["json_size"].astype(np.int64)])
+        there = np.stack([self.sizes > 0, self.sizes > 0, rows["json"] > 0])
+        blocks = np.where(there, 1 - -sizes // tar.BLOCK, 0)
+        return rows["offset"].astype(np.int64) + blocks.sum(axis=0) * tar.BLOCK
+
+    def others(self, i: int) -> dict[str, bytes]:
+        """Copies of sample `i`'s members that are neither its image nor its label nor its JSON, by extension.
+
+        A set of ours pays nothing for it, and one in a store fetches nothing: what is as long as the three has no more.
+        """
+        row, end = self.index.rows[i], int(self._ends[i])
+        if end == row["offset"] + self.extents[i]:
+            return {}
+        if not any(self._piece(int(row["shard"]), end, tar.BLOCK)):  # the tar's last sample
+            return {}
+        data, sample = self._members(i)
+        return {
+            ext: bytes(data[member.offset : member.offset + member.size])
+            for ext, member in sample.members.items()
+            if member is not sample.image and ext not in ("cls", "json")
+        }
 
     def where(self, i: int) -> Location:
         """Where sample `i` lies, to be named in an error."""
@@ -434,7 +473,8 @@ class ShardSet:
 
     def sample(self, i: int) -> Sample:
         """Sample `i` with a copy of its bytes."""
-        return Sample(self.key(i), bytes(self.image(i)), self.ext(i), int(self.index.rows[i]["label"]), self.meta(i))
+        label = int(self.index.rows[i]["label"])
+        return Sample(self.key(i), bytes(self.image(i)), self.ext(i), label, self.meta(i), self.others(i))
 
     def __iter__(self) -> Iterator[Sample]:
         return map(self.sample, range(len(self)))

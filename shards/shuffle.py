@@ -33,8 +33,7 @@ MEMORY_BYTES = 128 << 20
 """What `in_order` holds of a set's bytes: a set up to this size is read at random, a larger one in two passes."""
 
 _RUNS = 512  # files open at once; a set of 64 GiB and more gets longer runs
-_RECORD = struct.Struct("<QII")  # number of the sample in the set, bytes of the image, bytes of the JSON
-_SAMPLE_BYTES = 1024  # of a sample in memory beside its image and twice its JSON: objects and dictionaries
+_RECORD = struct.Struct("<QIII")  # number of the sample in the set; bytes of image, JSON and the sizes of other members
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def in_order(
         on_progress: called during the first pass with samples spilled, if there are two passes.
     """
     rows = source.index.rows
-    sizes = rows["size"].astype(np.int64) + 2 * rows["json_size"].astype(np.int64) + _SAMPLE_BYTES
+    sizes = source.extents + rows["json_size"].astype(np.int64)
     ends = np.cumsum(sizes[order])
     whole = int(ends[-1]) if len(ends) else 0
     if whole <= memory_bytes:
@@ -90,8 +89,8 @@ def in_order(
             path.unlink()
             found.reverse()
             while found:  # let go of one by one
-                i, image, meta = found.pop()
-                yield Sample(source.key(i), image, source.ext(i), int(rows[i]["label"]), json.loads(meta))
+                i, image, meta, others = found.pop()
+                yield Sample(source.key(i), image, source.ext(i), int(rows[i]["label"]), json.loads(meta), others)
 
 
 def _spill(
@@ -104,19 +103,22 @@ def _spill(
         for done, i in enumerate(np.flatnonzero(run_of >= 0).tolist(), 1):
             image = source.image(i)
             meta = json.dumps(source.meta(i), ensure_ascii=False, allow_nan=True).encode("utf-8", "surrogatepass")
-            file = files[run_of[i]]
-            file.write(_RECORD.pack(i, len(image), len(meta)))
-            file.write(image)
-            file.write(meta)
-            pages.count(len(image) + len(meta))
+            others = source.others(i)
+            sizes = json.dumps({ext: len(content) for ext, content in others.items()}).encode() if others else b""
+            files[run_of[i]].writelines(
+                (_RECORD.pack(i, len(image), len(meta), len(sizes)), image, meta, sizes, *others.values())
+            )
+            pages.count(int(source.extents[i]))
             if on_progress and not done % 256:
                 on_progress(done)
 
 
-def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, str]]:
+def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, str, dict[str, bytes]]]:
     while file.tell() < size:
-        i, image, meta = _RECORD.unpack(file.read(_RECORD.size))
-        yield i, file.read(image), file.read(meta).decode("utf-8", "surrogatepass")
+        i, *lengths = _RECORD.unpack(file.read(_RECORD.size))
+        image, meta, sizes = map(file.read, lengths)
+        others = {ext: file.read(length) for ext, length in json.loads(sizes or b"{}").items()}
+        yield i, image, meta.decode("utf-8", "surrogatepass"), others
 
 
 def shuffle(

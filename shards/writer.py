@@ -115,7 +115,7 @@ class ShardWriter:
         return self.samples >= self.max_samples or self._position >= self.max_bytes
 
     def add(self, sample: Sample) -> Placement:
-        """Appends <key>.<ext>, <key>.cls and <key>.json.
+        """Appends <key>.<ext>, <key>.cls and <key>.json, and what else the sample has.
 
         Raises:
             BadSample: the sample breaks a rule of the format; nothing was written.
@@ -212,7 +212,7 @@ def _members(sample: Sample) -> list[bytes]:
     except (TypeError, ValueError) as error:
         raise BadSample(sample.key, f"its meta is not JSON: {error}") from None
     pieces = []
-    for ext, content in ((sample.ext, sample.image), ("cls", label), ("json", meta)):
+    for ext, content in ((sample.ext, sample.image), ("cls", label), ("json", meta), *sample.others.items()):
         pieces += [tar.header(f"{sample.key}.{ext}", len(content)), content, tar.padding(len(content))]
     return pieces
 
@@ -287,7 +287,9 @@ def _edited(
         if on_removed is not None and ext:
             on_removed(key, ext, contents[ext])
         return []
-    return _members(Sample(key, contents[ext], ext, edit.label, edit.meta(json.loads(contents.get("json", b"{}")))))
+    meta = edit.meta(json.loads(contents.get("json", b"{}")))
+    others = {other: content for other, content in contents.items() if other not in (ext, "cls", "json")}
+    return _members(Sample(key, contents[ext], ext, edit.label, meta, others))
 
 
 def write_set(

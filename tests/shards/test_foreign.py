@@ -115,7 +115,8 @@ def test_labels_from_wherever_they_are(
         assert made.label_ids.tolist() == ids
         assert made.meta(1)["source"]["key"] == "top/n02/größe 1"
         assert made.key(1).startswith("top-n02-gr-e-1-")
-    assert any("4 .mask.png" in note for note in done.notes)
+        assert [set(made.others(i)) for i in range(4)] == [{"mask.png", "txt", "kind"}] * 4
+    assert not any("left out" in note for note in done.notes)
     assert any("4 keys were made safe" in note for note in done.notes)
 
 
