@@ -30,7 +30,7 @@ from crawler.places import NOW_TOLD, PLACE, Place, put, told
 from crawler.quota import promising_before, with_surplus
 from crawler.refresh import Vanished, begin_refresh, reopen
 from crawler.robots import KeptRobots
-from crawler.shelf import Shelf, remove_leftovers
+from crawler.shelf import Shelf, forget_lost, remove_leftovers
 from crawler.thumbnails import Thumbnail
 from shards.files import fsync_folder
 from shards.sample import Sample
@@ -378,16 +378,18 @@ class Frontier:
         return put(db, listed, place, row, generation=self._generation, hold=hold)
 
     async def reopen_failed(self) -> int:
-        """Puts back what the network or the server kept from us: images, and result pages; returns how many."""
+        """Puts back images and result pages that the network or the server kept from us, and samples that a repair of
+        the set left out; returns how many."""
 
         def work(db: sqlite3.Connection) -> int:
+            lost = forget_lost(db, self.folder)
             images: int = db.execute("SELECT count(*) FROM image WHERE failed = 1").fetchone()[0]
             pages: int = db.execute(
                 "SELECT count(*) FROM category WHERE label IS NOT NULL AND next_page IS NOT NULL AND NOT held"
             ).fetchone()[0]
-            if images or pages:
+            if images or pages or lost:
                 reopen(db)
-            return images + pages
+            return images + pages + lost
 
         return await self.call(work)
 
@@ -395,6 +397,7 @@ class Frontier:
         """Turns a finished crawl into one that has everything still to see, and knows what was seen before."""
 
         def work(db: sqlite3.Connection) -> None:
+            forget_lost(db, self.folder)
             begin_refresh(db, vanished)
             self._generation += 1
             self._commit()

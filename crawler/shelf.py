@@ -15,10 +15,10 @@ from pathlib import Path
 
 from shards.files import fsync_folder
 from shards.shard_errors import ShardError
-from shards.shard_set import read_manifest
+from shards.shard_set import load_set_index, read_manifest
 from shards.writer import shard_name
 
-__all__ = ["Shelf", "remove_leftovers"]
+__all__ = ["Shelf", "forget_lost", "remove_leftovers"]
 
 _SHARD = re.compile(r"shard-(\d+)\.tar")
 
@@ -63,6 +63,23 @@ class Shelf:
         """The staged file of that name, if there is one apart from the set's own."""
         staged = self.staging / path.name
         return staged if self.staging != self.folder and staged.exists() else None
+
+
+def forget_lost(db: sqlite3.Connection, folder: Path) -> int:
+    """Forgets samples that the set in `folder` has no more, as a repair leaves out what is damaged; returns how many.
+
+    What is kept and not in the shards is fetched again (`crawler.verdicts.decide`).
+    """
+    try:
+        manifest = read_manifest(folder)
+        keys = {key.decode() for key in load_set_index(folder, manifest).keys.tolist()}
+    except ShardError:
+        return 0  # not published yet, or not repaired
+    named = {info.name for info in manifest.shards}
+    found = db.execute("SELECT shard, key FROM sample").fetchall()
+    lost = [(key,) for shard, key in found if key not in keys and shard_name(shard) in named]
+    db.executemany("DELETE FROM sample WHERE key = ?", lost)
+    return len(lost)
 
 
 def remove_leftovers(db: sqlite3.Connection, folder: Path, staging: Path) -> None:

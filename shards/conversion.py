@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from shards.shard_set import ShardSet
 
-__all__ = ["Conversion", "ConvertProgress", "Dropped", "Exported", "in_order"]
+__all__ = ["Conversion", "ConvertProgress", "Dropped", "Exported", "in_order", "left_out_note"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

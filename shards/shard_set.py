@@ -438,7 +438,8 @@ class ShardSet:
         starts = rows["offset"].astype(np.int64)
         same = rows["shard"][1:] == rows["shard"][:-1]
         ends[:-1][same] = starts[1:][same]
-        return ends - starts
+        extents: NDArray[np.int64] = ends - starts
+        return extents
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -447,7 +448,8 @@ class ShardSet:
         sizes = np.stack([self.sizes, np.ones_like(self.sizes), rows["json_size"].astype(np.int64)])
         there = np.stack([self.sizes > 0, self.sizes > 0, rows["json"] > 0])
         blocks = np.where(there, 1 - -sizes // tar.BLOCK, 0)
-        return rows["offset"].astype(np.int64) + blocks.sum(axis=0) * tar.BLOCK
+        ends: NDArray[np.int64] = rows["offset"].astype(np.int64) + blocks.sum(axis=0) * tar.BLOCK
+        return ends
 
     def others(self, i: int) -> dict[str, bytes]:
         """Copies of sample `i`'s members that are neither its image nor its label nor its JSON, by extension.
