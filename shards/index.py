@@ -176,35 +176,44 @@ def walk_tars(paths: Sequence[Path], labels: Sequence[str], groups: Mapping[str,
     Raises:
         TarDamaged, ComponentMissing, BadLabel: the tars are no set.
     """
-    parts: list[NDArray[Any]] = []
-    keys: list[bytes] = []
-    for number, path in enumerate(paths):
-        data = map_file(path)
-        members = tar.members_of(data, path)
-        rows = []
-        held = 0
-        for sample in tar_samples(members):
-            rows.append(_row(sample, data, path, number, labels, groups))
-            keys.append(sample.key.encode("utf-8", "surrogateescape"))
-            if sample.offset - held > MAPPED:
-                forget(data, held, sample.offset)
-                held = sample.offset
-        part = np.zeros(len(rows), _BUILD)
-        if rows:
-            part[:] = rows
-        parts.append(part)
-        write_dali_index(path, members)
-    built = np.concatenate(parts) if parts else np.zeros(0, _BUILD)
-    rows_out = np.zeros(len(built), ROW)
-    for name in _BUILD.names or ():
-        if name != "group":
-            rows_out[name] = built[name]
-    group = built["group"].copy()
+    # a tar's members and rows as Python objects are 14 MB, so one tar's are gone before the next one's are made
+    walks = [_walk_tar(path, number, labels, groups) for number, path in enumerate(paths)]
+    samples = [len(part) for part, _ in walks]
+    keys = np.concatenate([part for _, part in walks] or [np.zeros(0, "S1")])
+    rows = np.zeros(sum(samples), ROW)
+    group = np.concatenate([part["group"] for part, _ in walks] or [np.zeros(0, np.int64)])
     missing = group < 0
     group[missing] = group.max(initial=-1) + 1 + np.arange(missing.sum())
-    rows_out["group"] = group
-    key_column = np.array(keys, dtype=f"S{max(map(len, keys), default=1)}")
-    return Walked(rows_out, key_column, [len(part) for part in parts])
+    at = 0
+    for part, _ in walks:
+        for name in _BUILD.names or ():
+            if name != "group":
+                rows[name][at : at + len(part)] = part[name]
+        at += len(part)
+    rows["group"] = group
+    return Walked(rows, keys, samples)
+
+
+def _walk_tar(
+    path: Path, number: int, labels: Sequence[str], groups: Mapping[str, int] | None
+) -> tuple[NDArray[Any], NDArray[np.bytes_]]:
+    """One tar's rows (_BUILD) and keys; writes its .idx."""
+    data = map_file(path)
+    members = tar.members_of(data, path)
+    rows = []
+    keys = []
+    held = 0
+    for sample in tar_samples(members):
+        rows.append(_row(sample, data, path, number, labels, groups))
+        keys.append(sample.key.encode("utf-8", "surrogateescape"))
+        if sample.offset - held > MAPPED:
+            forget(data, held, sample.offset)
+            held = sample.offset
+    part = np.zeros(len(rows), _BUILD)
+    if rows:
+        part[:] = rows
+    write_dali_index(path, members)
+    return part, np.array(keys, dtype=f"S{max(map(len, keys), default=1)}")
 
 
 def write_index(folder: Path, tars: Sequence[ShardInfo], walked: Walked, *, name: str = INDEX_NAME) -> None:
