@@ -7,6 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from shards.errors import ConfigError
+from trainer.block import Block
 from trainer.config import Net
 
 __all__ = ["build_net", "parameters_of"]
@@ -40,7 +41,7 @@ def build_net(net: Net, labels: int, size: int) -> nn.Sequential:
             block["pool"] = nn.MaxPool2d(layer.pool)
         if layer.dropout:
             block["drop"] = nn.Dropout(layer.dropout)
-        parts[f"layer{number + 1}"] = nn.Sequential(block)
+        parts[f"layer{number + 1}"] = Block(block)
         maps, side = layer.maps, pooled
     parts["flat"] = nn.Flatten()
     parts["head"] = nn.Linear(maps * side * side, labels)
