@@ -139,6 +139,24 @@ def test_groups_are_what_brute_force_finds(data: st.DataObject) -> None:
     assert groups(hashes, limit).tolist() == by_brute_force(hashes, limit)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_no_bound_costs_a_pair(data: st.DataObject) -> None:
+    """Leaves of a few rows, sparse and dense hashes, few and many bits: the projection finds what brute force finds."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    n, width = data.draw(st.integers(1, 60)), data.draw(st.sampled_from([16, 144]))
+    centres = rng.random((max(1, n // 5), width * 8)) < data.draw(st.sampled_from([0.01, 0.1, 0.4, 0.9]))
+    flips = rng.random((n, width * 8)) < data.draw(st.sampled_from([0.002, 0.01, 0.03]))
+    hashes = np.packbits(centres[rng.integers(len(centres), size=n)] ^ flips, axis=1)
+    limit = data.draw(st.sampled_from([1, 8, 64]))
+    expected = by_brute_force(hashes, limit)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"_SMALL": 0, "_LEAF": 4, "_COLUMNS": 8, "_PAIRS": 5, "_BAND_COST": 1 << 40}.items():
+            patch.setattr(neighbours, name, value)
+        patch.setattr(neighbours, "_WIDE", data.draw(st.sampled_from([0, 1 << 18])))  # in half precision too
+        assert groups(hashes, limit).tolist() == expected
+
+
 @pytest.mark.parametrize("way", ["bands", "projection"])
 def test_both_ways_find_the_same(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
