@@ -293,7 +293,7 @@ def _image(image: tar.Member, content: memoryview, decode: bool) -> Iterator[tup
     if decode and (problem := problem_of(content)):
         yield "image", problem
         return
-    named = tar.split_name(image.name)[1]
+    named = image.name.rpartition(".")[2].lower()  # no image's extension has a dot
     kind = sniff(bytes(content[:12])) or sniff(bytes(content[:512]))
     if kind not in IMAGE_EXTENSIONS:
         yield "image", f"{image.name} holds {kind or 'no image'}"

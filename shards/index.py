@@ -134,20 +134,20 @@ def write_dali_index(path: Path, members: Iterable[tar.Member] | None = None) ->
 
 def dali_index(members: Iterable[tar.Member]) -> bytes | None:
     """What belongs into the .idx of a tar with these members; None for a tar without samples."""
-    samples: list[list[str]] = []
+    pieces: list[str] = []
+    count = 0
     last = None
-    for member in members:
+    for name, _, offset, size in members:
         # wds2idx splits at the first dot like us, but keeps the extension's case
-        dot = member.name.find(".", member.name.rfind("/") + 1)
-        key, ext = member.name[:dot], member.name[dot + 1 :]
-        if not key or key.endswith("/"):
-            continue
-        if key != last:
-            samples.append([])
+        dot = name.find(".", name.rfind("/") + 1 if "/" in name else 0)
+        key = name[:dot]
+        if key == last:
+            pieces.append(f" {name[dot + 1 :]} {offset} {size} {name}")
+        elif key and key[-1] != "/":
+            count += 1
             last = key
-        samples[-1].append(f"{ext} {member.offset} {member.size} {member.name}")
-    lines = [f"v1.2 {len(samples)}", *map(" ".join, samples), ""]
-    return "\n".join(lines).encode("utf-8", "surrogateescape") if samples else None
+            pieces.append(f"\n{name[dot + 1 :]} {offset} {size} {name}")
+    return f"v1.2 {count}{''.join(pieces)}\n".encode("utf-8", "surrogateescape") if count else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,8 +101,9 @@ class Gap(NamedTuple):
 
 def split_name(name: str) -> tuple[str, str]:
     """(key, extension): WebDataset splits at the first dot after the last slash; the extension is lower case."""
-    dot = name.find(".", name.rfind("/") + 1) if "/" in name else name.find(".")
-    return (name, "") if dot < 0 else (name[:dot], name[dot + 1 :].lower())
+    folder, slash, last = name.rpartition("/") if "/" in name else ("", "", name)
+    key, _, ext = last.partition(".")
+    return folder + slash + key if slash else key, ext.lower()
 
 
 def walk(data: memoryview, path: Path, start: int = 0) -> Iterator[Member]:
