@@ -21,6 +21,7 @@ from shards.cache import CacheConfig, remove_left
 from shards.errors import ConfigError
 from shards.files import fsync_folder, sha256_of, write_atomic
 from shards.index import INDEX_NAME
+from shards.quarantine import QUARANTINE_NAME
 from shards.remote_errors import NotThere, PlaceTaken, StoreUnusable, TransferDamaged
 from shards.shard_errors import ManifestMissing
 from shards.shard_set import MANIFEST_NAME, Manifest, parse_manifest
@@ -29,7 +30,7 @@ from shards.store import Store, Transfer
 __all__ = ["Copied", "CopyProgress", "check_target", "copy"]
 
 _SPLIT = "split.json"
-_BESIDE = (INDEX_NAME, "drops.jsonl", "report.json", "quarantine.json")  # asked for where a store cannot list
+_BESIDE = (INDEX_NAME, "drops.jsonl", "report.json", QUARANTINE_NAME)  # asked for where a store cannot list
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from shards.address import join, scrub
 from shards.cache import Cache, remove_left
 from shards.files import write_atomic
 from shards.index import INDEX_NAME, load_index, map_file, write_dali_index
-from shards.remote_errors import CacheTooSmall, NotThere, TransferDamaged
+from shards.quarantine import QUARANTINE_NAME
+from shards.remote_errors import CacheTooSmall, NotThere, StoreUnusable, TransferDamaged
 from shards.shard_errors import ManifestDamaged, StaleIndex
 from shards.shard_set import MANIFEST_NAME, ORIGIN_NAME, Manifest, read_manifest
 from shards.store import Store, Transfer
@@ -85,6 +86,7 @@ def view(address: str, cache: Cache | None = None, transfer: Transfer | None = N
         shutil.rmtree(folder)
         raise ManifestDamaged(Path(scrub(store.at(MANIFEST_NAME))), error.problem) from None
     _index(store, cache, folder, manifest, _name(told, INDEX_NAME.encode()))
+    _quarantine(store, folder)
     return folder
 
 
@@ -129,6 +131,18 @@ def _index(store: Store, cache: Cache, folder: Path, manifest: Manifest, name: s
             cache.remove(name)
             if attempt == 2:
                 raise StaleIndex(Path(scrub(store.at(INDEX_NAME))), error.problem) from None
+
+
+def _quarantine(store: Store, folder: Path) -> None:
+    """The set's quarantine as it is now, which may be another than at the last look."""
+    try:
+        told = _read_if_there(store, QUARANTINE_NAME)
+    except StoreUnusable:
+        told = None  # who may not list is told "denied" of what is not there; the manifest could be read
+    if told is not None:
+        write_atomic(folder / QUARANTINE_NAME, [told])
+    else:
+        (folder / QUARANTINE_NAME).unlink(missing_ok=True)
 
 
 def _link(link: Path, target: Path) -> None:
@@ -317,8 +331,9 @@ def _fill(
     place: Path, seen: Path, manifest: Manifest, store: Store, cache: Cache, raw: bool, count: Callable[[int], None]
 ) -> None:
     """Links or files for everything of one set in `place`."""
-    for name in (MANIFEST_NAME, ORIGIN_NAME):
-        shutil.copyfile(seen / name, place / name)
+    for name in (MANIFEST_NAME, ORIGIN_NAME, QUARANTINE_NAME):
+        if (seen / name).exists():
+            shutil.copyfile(seen / name, place / name)
 
     def one(info: ShardInfo) -> None:
         arrived = 0

@@ -66,10 +66,26 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+class _Closed(_Quiet):
+    """As S3 answers who may read objects and not list them: what is not there is denied."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        text = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    def list_directory(self, path: object) -> None:
+        self.send_error(403)
+
+
 @contextlib.contextmanager
-def http_folder(folder: Path) -> Iterator[str]:
-    """The address of a folder served over HTTP, by a server that knows no ranges."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+def http_folder(folder: Path, *, closed: bool = False) -> Iterator[str]:
+    """The address of a folder served over HTTP by a server that knows no ranges; `closed`: nor may one list it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Closed if closed else _Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

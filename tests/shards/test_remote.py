@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import pytest
 from shards.cache import Cache, CacheConfig, bytes_of
 from shards.copy import CopyProgress, check_target, copy
 from shards.errors import ConfigError
+from shards.quarantine import Quarantined, add_to_quarantine
 from shards.read import BatchReader
 from shards.remote import shown, view, whole
 from shards.remote_errors import (
@@ -282,6 +284,36 @@ def test_no_credentials_and_no_permission(server: int, tmp_path: Path) -> None:
     }
     done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("StoreUnusable s3://some-bucket/x/y: no usable credentials; set AWS_ACCESS_KEY_ID")
+
+
+def test_denied(small: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real 403: of a set one may not read, and of a sidecar in a bucket one may read but not list."""
+    (tmp_path / "bucket").mkdir()
+    shutil.copytree(small.folder, tmp_path / "bucket" / "set")
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("BASSLINE_CACHE", str(tmp_path / "cache"))
+    with http_folder(tmp_path, closed=True) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(
+            StoreUnusable, match=r"secret/dataset\.json: access is denied .*check the credentials"
+        ) as told:
+            ShardSet.open("s3://bucket/secret")
+        assert "very-secret" not in str(told.value)
+        with ShardSet.open("s3://bucket/set") as opened:
+            assert len(opened) == len(small)
+
+
+def test_a_quarantine_goes_with_its_set(small: ShardSet, bucket: str) -> None:
+    add_to_quarantine(small.folder, [Quarantined(small.key(2), "x", "ugly")])
+    copy(small.folder, f"{bucket}/set", transfer=QUICK)
+    with ShardSet.open(f"{bucket}/set") as opened, ShardSet.open(small.folder) as here:
+        assert (len(opened), opened.digest) == (9, here.digest)
+    with whole(f"{bucket}/set") as folder, ShardSet.open(folder) as opened:
+        assert [item.key for item in opened.quarantined] == [small.key(2)]
+    Store(f"{bucket}/set").upload("quarantine.jsonl", b"")  # looked at, and let in again
+    with ShardSet.open(f"{bucket}/set") as opened:
+        assert opened.digest == small.digest
 
 
 def test_other_things_there_are_left_alone(small: ShardSet, real: ShardSet, bucket: str, tmp_path: Path) -> None:
