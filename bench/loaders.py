@@ -20,7 +20,7 @@ from bench.stats import ratio, summarise
 from shards.errors import ConfigError
 from shards.shard_set import ShardSet
 
-__all__ = ["REFERENCE", "compare_loaders"]
+__all__ = ["REFERENCE", "compare_loaders", "write_folders"]
 
 REFERENCE = "imagefolder"
 """The loader that ratios are against, unless it is left out: what most people start from."""
@@ -68,7 +68,7 @@ def compare_loaders(
     with tempfile.TemporaryDirectory(prefix="bassline-loaders-") as temporary, ShardSet.open(shards) as source:
         job = Job(shards, Path(temporary), size, batch, workers)
         if REFERENCE in chosen:
-            _write_folders(source, job.folders)
+            write_folders(source, job.folders)
         samples, digest, shard_count = len(source), source.digest, len(source.manifest.shards)
         data_bytes = sum(info.bytes for info in source.manifest.shards)
         for data in source.tars:
@@ -136,7 +136,8 @@ def _run(name: str, job: Job, epochs: int, samples: int) -> dict[str, Any]:
     return run
 
 
-def _write_folders(source: ShardSet, folder: Path) -> None:
+def write_folders(source: ShardSet, folder: Path) -> None:
+    """Writes a set as label folders, as torchvision's ImageFolder reads them; replaces what is there."""
     shutil.rmtree(folder, ignore_errors=True)
     for label in source.labels:
         (folder / label).mkdir(parents=True)

@@ -117,6 +117,20 @@ class Pace:
                 return done / spent
         raise AssertionError("epochs do not end")
 
+    def step_times(self, seconds: float) -> list[float]:
+        """Seconds of each step on full batches as an epoch brings them, feed left out; at least one."""
+        self._step.start_epoch()
+        cuda, took, begun = self._run.device.type == "cuda", list[float](), time.perf_counter()
+        for part in self._batches():
+            before = time.perf_counter()
+            self._run.executor.run(part)
+            if cuda:  # here the host waits after every step: the wait is part of what is measured
+                torch.cuda.synchronize(self._run.device)
+            took.append((now := time.perf_counter()) - before)
+            if now - begun >= seconds:
+                return took
+        raise AssertionError("epochs do not end")
+
     def _undecoded(self) -> Iterator[Batch]:
         for epoch in self._epochs:
             yield from BatchReader(self._split.train, self._batch, seed=0, epoch=epoch)

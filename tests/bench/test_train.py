@@ -1,0 +1,89 @@
+"""`bench train` on a small real split: our run and the plain loop do the same work; the record says what it took."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.train import gaps_of, measure_training, trace_steps
+from shards.errors import ConfigError
+from shards.sample import Sample
+from shards.shard_set import finish
+from shards.writer import ShardWriter
+from trainer.config import RunConfig, resolve
+
+
+@pytest.fixture(scope="module")
+def parts(thumbnails: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("parts")
+    for part, chosen in (("train", slice(0, 5)), ("val", slice(5, 7)), ("test", slice(7, 8))):
+        (root / part).mkdir()
+        writer = ShardWriter(root / part)
+        for label, (name, files) in enumerate(thumbnails.items()):
+            for number, file in enumerate(files[chosen]):
+                writer.add(Sample(f"{name}-{part}-{number}", file.read_bytes(), "jpg", label, {}))
+        writer.seal()
+        writer.close()
+        finish(root / part, list(thumbnails), source={"test": "bench"}, split=part)
+    return root
+
+
+def run(*overrides: str) -> RunConfig:
+    data = {
+        "name": "small",
+        "data": {"size": 24, "decoder": "simplejpeg"},
+        "net": {"layers": [{"kernel": 5, "maps": 4, "batch_norm": True}]},
+        "optim": {"lr": 0.01, "momentum": 0.6},
+        "train": {"batch": 16, "epochs": 2, "device": "cpu"},
+    }
+    return resolve(data, overrides)
+
+
+def test_ours_and_the_plain_loop_do_the_same_work(parts: Path) -> None:
+    record = measure_training(run(), parts, repeats=1, workers=1, seconds=0.05).to_json()
+    json.dumps(record, allow_nan=False)
+    ours, plain = (record["measurements"][f"epochs {name}"] for name in ("ours", "plain"))
+    assert ours["median"] > 0
+    assert plain["median"] > 0
+    # Same net from the same seed on the same pixels; only the order of samples differs.
+    assert ours["best_val_loss"] == pytest.approx(plain["best_val_loss"], rel=0.25)
+    assert {"start", "import", "train", "validate"} <= set(record["measurements"]["to best plain"]["parts_s"])
+    assert {"start", "import", "decode", "compile", "train", "validate"} <= set(
+        record["measurements"]["to best ours"]["parts_s"]
+    )
+    steps = record["measurements"]["step"]["percentiles"]
+    assert 0 < steps["50"] <= steps["90"] <= steps["99"]
+    assert {"epochs ours/plain", "to best plain/ours"} <= set(record["ratios"])
+
+
+def test_what_the_plain_loop_does_not_have_is_refused(parts: Path) -> None:
+    for override in ("augment.flip=true", "optim.schedule=cosine"):
+        with pytest.raises(ConfigError, match="--peer none"):
+            measure_training(run(override), parts)
+    with pytest.raises(ConfigError, match="at least 2"):
+        measure_training(run("train.epochs=1"), parts)
+
+
+def test_a_trace_opens_in_chrome_and_names_gaps(parts: Path, tmp_path: Path) -> None:
+    gaps = trace_steps(run(), parts, tmp_path / "trace.json", seconds=0.05)
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert any("conv" in str(event.get("name")) for event in events)
+    assert 1 <= len(gaps) <= 5
+    assert all(gap["us"] > 0 and gap["after"] and gap["before"] for gap in gaps)
+
+
+def test_gaps_are_those_of_the_busiest_lane_or_of_the_gpu() -> None:
+    def event(name: str, cat: str, ts: float, dur: float, tid: int = 1) -> dict[str, object]:
+        return {"ph": "X", "name": name, "cat": cat, "ts": ts, "dur": dur, "pid": 1, "tid": tid}
+
+    host = [event("a", "cpu_op", 0, 10), event("inner", "cpu_op", 2, 3), event("b", "cpu_op", 40, 5)]
+    host += [event("c", "cpu_op", 46, 5), event("beside", "cpu_op", 0, 1, tid=2)]
+    assert gaps_of(host) == [
+        {"us": 30, "at_us": 10, "after": "a", "before": "b"},
+        {"us": 1, "at_us": 45, "after": "b", "before": "c"},
+    ]
+    kernels = [event("k", "kernel", 5, 1), event("m", "gpu_memcpy", 9, 1)]
+    assert [gap["us"] for gap in gaps_of(host + kernels)] == [3]
+    assert gaps_of([]) == []
