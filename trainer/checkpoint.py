@@ -34,6 +34,7 @@ class ModelCard:
         size, fit: how an image becomes a square, as in a run file.
         mean, std: of the training set's pixels per channel, in levels 0 to 255.
         net: the net.
+        flip: whether an image's answer is the mean of its logits and of its mirror image's.
         run, config_hash, data_digest, epoch: where the weights come from.
     """
 
@@ -43,6 +44,7 @@ class ModelCard:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     net: Net
+    flip: bool
     run: str
     config_hash: str
     data_digest: str
@@ -64,7 +66,7 @@ class ModelCard:
         if "bassline" not in metadata:
             raise ModelUnreadable(path, "is not a model that bassline wrote")
         try:
-            told: dict[str, Any] = json.loads(metadata["bassline"])
+            told: dict[str, Any] = {"flip": False, **json.loads(metadata["bassline"])}  # older files have no flip
             fields: dict[str, Any] = {name: told[name] for name in cls.__slots__}
         except (KeyError, TypeError, ValueError) as error:
             raise ModelUnreadable(path, f"its metadata is damaged ({error!r})") from None

@@ -14,19 +14,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from shards.errors import ConfigError
 from shards.toml_file import StrictModel, merge, read_toml, validate
 
 __all__ = [
     "Augment",
+    "Average",
     "Data",
+    "Head",
     "Layer",
     "Net",
     "Optim",
     "RunConfig",
     "Select",
+    "Test",
     "Train",
     "config_hash",
     "load_run",
@@ -37,6 +40,7 @@ __all__ = [
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Data(StrictModel):
@@ -66,33 +70,129 @@ class Layer(StrictModel):
     pool: Positive = 2
 
 
-class Net(StrictModel):
-    """Convolution layers and one linear layer over what is left; the number of labels comes from the data."""
+class Head(StrictModel):
+    """From the last maps to the labels.
 
-    kind: Literal["conv"] = "conv"
-    layers: tuple[Layer, ...] = Field(min_length=1)
+    pool: `none` keeps every pixel, `average` and `max` leave one a map; `auto` is none for conv, average for residual.
+    hidden: widths of linear layers, each with a ReLU, before the last one. dropout: before each linear layer.
+    scale: the logits are multiplied by it; less than 1 keeps the first steps of a high rate from running away.
+    """
+
+    pool: Literal["auto", "none", "average", "max"] = "auto"
+    hidden: tuple[Positive, ...] = ()
+    dropout: Share = 0.0
+    scale: Rate = 1.0
+
+
+_KEYS_OF = {
+    "conv": ("layers", "head"),
+    "residual": ("widths", "blocks", "activation", "init", "whiten", "dropout", "head"),
+    "torchvision": ("name", "small_stem"),
+}
+
+
+class Net(StrictModel):
+    """One of three kinds of net; the number of labels comes from the data. A key of another kind is an error.
+
+    conv: `layers`, then `head`.
+    residual: a stem of `widths[0]` maps at full size, then a stage a width (convolution, max pool, batch norm,
+        `blocks` residual blocks of two convolutions), then `head`. whiten: the stem is a 2x2 convolution of 24 maps
+        with frozen weights that decorrelate the training set's patches. init: `dirac` starts convolutions as
+        near to the identity as their widths allow. dropout: of whole maps, after each stage.
+    torchvision: the model `name`, such as "resnet18", of torchvision. small_stem (ResNets): 3x3 without stride and
+        without pooling in place of 7x7 and stride 2, for images under some 100 pixels.
+    weights: a file to start from, of ours or of torch's (state dict; .pth or .safetensors); what fits by name and
+        shape is taken. Nothing is ever fetched.
+    """
+
+    kind: Literal["conv", "residual", "torchvision"] = "conv"
+    layers: tuple[Layer, ...] = ()
+    head: Head = Head()
+    widths: tuple[Positive, ...] = (32, 64, 128, 256)
+    blocks: Count = 1
+    activation: Literal["relu", "silu", "gelu"] = "relu"
+    init: Literal["kaiming", "dirac"] = "kaiming"
+    whiten: bool = False
+    dropout: Share = 0.0
+    name: str = ""
+    small_stem: bool = False
+    weights: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Net:
+        allowed = {"kind", "weights", *_KEYS_OF[self.kind]}
+        for key in sorted(self.model_fields_set - allowed):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                owners = " or ".join(f'kind = "{kind}"' for kind, keys in _KEYS_OF.items() if key in keys)
+                raise ValueError(f'{key} belongs to {owners}, and this is kind = "{self.kind}"')
+        if self.kind == "conv" and not self.layers:
+            raise ValueError("layers: at least one [[net.layers]] was expected")
+        if self.kind == "residual" and not self.widths:
+            raise ValueError("widths: at least one was expected, such as widths = [32, 64, 128]")
+        if self.kind == "torchvision" and not self.name:
+            raise ValueError('name: a model of torchvision was expected, such as name = "resnet18"')
+        return self
+
+    @model_serializer(mode="wrap")
+    def _own_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        allowed = {"kind", "weights", *_KEYS_OF[self.kind]}
+        return {key: value for key, value in handler(self).items() if key in allowed}
 
 
 class Optim(StrictModel):
-    """The optimiser. schedule scales lr a step at a time; warmup is the share of all steps before lr is reached."""
+    """The optimiser.
 
-    kind: Literal["sgd", "adamw"] = "sgd"
+    kind: muon orthogonalises the steps of convolutions and hidden linear layers, and leaves the rest to AdamW.
+    lr: the highest rate; schedule scales it a step at a time; warmup is the share of all steps before it is reached.
+    other_lr: muon only, the rate of what AdamW takes. nesterov: sgd and muon.
+    decay_norms: whether weight decay takes biases and norms too. norm_bias_lr: a factor on the rate of their biases.
+    clip: the longest the gradient over all parameters may be, 0 for any.
+    class_weights: what an error counts by label: `none`, `balanced` (as much together for each label), or numbers
+        in the labels' order.
+    """
+
+    kind: Literal["sgd", "adamw", "muon"] = "sgd"
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
+    other_lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.003
     momentum: Share = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    decay_norms: bool = True
+    norm_bias_lr: Rate = 1.0
+    clip: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     label_smoothing: Share = 0.0
+    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = "none"
     schedule: Literal["constant", "cosine", "onecycle", "triangular"] = "constant"
     warmup: Share = 0.3
 
     @model_validator(mode="after")
     def _check(self) -> Optim:
-        if self.kind == "adamw" and "momentum" in self.model_fields_set and self.momentum:
-            raise ValueError('momentum belongs to kind = "sgd"; set momentum = 0 for adamw')
+        if self.kind == "adamw" and self.momentum:
+            raise ValueError('momentum belongs to kind = "sgd" and "muon"; set momentum = 0 for adamw')
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0")
         return self
 
 
+class Average(StrictModel):
+    """Averages of the weights, which are validated, selected and kept in place of the weights themselves.
+
+    kind: `ema` follows the weights, `lookahead` (arXiv 1907.08610) also puts them back to the average.
+    every: steps between two updates. decay: of the average, an update; an ema starts lower, at 1/10 (1+n)/(10+n).
+    """
+
+    kind: Literal["none", "ema", "lookahead"] = "none"
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    every: Positive = 1
+
+
 class Train(StrictModel):
-    """How long, from which seed, and how the device is used. checkpoint_s: least seconds between two `last.pt`."""
+    """How long, from which seed, and how the device is used.
+
+    sampling: `permutation` brings every image once an epoch, `balanced` as many images of each label, as long an epoch
+        as before: those of a rare label several times, those of a common one every few epochs.
+    checkpoint_s: least seconds between two `last.pt`.
+    """
 
     batch: Positive = 256
     epochs: Positive = 1000
@@ -101,14 +201,46 @@ class Train(StrictModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     executor: Literal["auto", "eager", "compiled", "graph"] = "auto"
     channels_last: bool = False
+    sampling: Literal["permutation", "balanced"] = "permutation"
     checkpoint_s: Annotated[float, Field(ge=0)] = 5.0
 
 
 class Augment(StrictModel):
-    """On the device, training images only. flip: mirror left-right half of them; shift: up to so many pixels."""
+    """Training images varied on the device, each image by its own draw; everything is off by default.
+
+    flip: mirrored left-right, half of them. alternating_flip: each image mirrored every other epoch (airbench).
+    shift: pixels, up to so many, each way. rotation: degrees, up to so many, each way. zoom: share, smaller or larger.
+    brightness, contrast, saturation: share, up to so much less or more. hue: degrees on the colour circle.
+    cutout: side in pixels of a square that is blanked. mixup: alpha of the Beta distribution of two images' shares
+        (arXiv 1710.09412).
+    """
 
     flip: bool = False
+    alternating_flip: bool = False
     shift: Count = 0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    zoom: Share = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Field(ge=0, le=180)] = 0.0
+    cutout: Count = 0
+    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Augment:
+        if self.flip and self.alternating_flip:
+            raise ValueError("flip and alternating_flip are two ways of one thing; set one of them")
+        return self
+
+
+class Test(StrictModel):
+    """How an image is looked at in validation, in the test and by the model file afterwards.
+
+    flip: the mean of the logits of the image and of its mirror image; twice the work.
+    """
+
+    flip: bool = False
 
 
 class Select(StrictModel):
@@ -126,8 +258,10 @@ class RunConfig(StrictModel):
     net: Net
     optim: Optim = Optim()
     train: Train = Train()
+    average: Average = Average()
     augment: Augment = Augment()
     select: Select = Select()
+    test: Test = Test()
 
 
 # The command line's shorthand: what a run is tuned by is reached under `train` too.

@@ -1,26 +1,36 @@
-"""The nets a run file can describe: layers of convolution, and one linear layer over what is left."""
+"""The nets a run file can describe: layers of convolution, a residual net for small images, and torchvision's."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
+import torch
 from torch import nn
 
 from shards.errors import ConfigError
 from trainer.block import Block
-from trainer.config import Net
+from trainer.config import Head, Net
+from trainer.residual import residual_net
+from trainer.zoo import zoo_net
 
-__all__ = ["build_net", "parameters_of"]
+__all__ = ["build_net", "head_of", "parameters_of"]
 
 
-def build_net(net: Net, labels: int, size: int) -> nn.Sequential:
+def build_net(net: Net, labels: int, size: int) -> nn.Module:
     """Builds the net for square RGB images; draws its weights from torch's generator.
 
-    Takes float32 (B, 3, size, size), normalised; gives logits float32 (B, labels).
+    Takes float32 (B, 3, size, size), normalised; gives logits float32 (B, labels). `net.weights` is not looked at: see
+    `trainer.pretrained`.
 
     Raises:
-        ConfigError: a layer leaves no pixels; names it.
+        ConfigError: a layer leaves no pixels, or torchvision has no such model; names it.
     """
+    if net.kind == "torchvision":
+        return zoo_net(net, labels, size)
+    return residual_net(net, labels, size, head_of) if net.kind == "residual" else _conv_net(net, labels, size)
+
+
+def _conv_net(net: Net, labels: int, size: int) -> nn.Sequential:
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     maps, side = 3, size
     for number, layer in enumerate(net.layers):
@@ -43,11 +53,55 @@ def build_net(net: Net, labels: int, size: int) -> nn.Sequential:
             block["drop"] = nn.Dropout(layer.dropout)
         parts[f"layer{number + 1}"] = Block(block)
         maps, side = layer.maps, pooled
-    parts["flat"] = nn.Flatten()
-    parts["head"] = nn.Linear(maps * side * side, labels)
+    parts |= head_of(net.head, maps, side, labels, pool="none")
     return nn.Sequential(parts)
 
 
+def head_of(head: Head, maps: int, side: int, labels: int, *, pool: str) -> OrderedDict[str, nn.Module]:
+    """The layers from (B, maps, side, side) to logits (B, labels); `pool` is what `auto` stands for."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    pool = pool if head.pool == "auto" else head.pool
+    width = maps if pool != "none" else maps * side * side
+    if pool != "none":
+        parts["pool"] = _MeanPixel() if pool == "average" else _MaxPixel()
+    parts["flat"] = nn.Flatten()
+    for number, hidden in enumerate(head.hidden):
+        if head.dropout:
+            parts[f"drop{number + 1}"] = nn.Dropout(head.dropout)
+        parts[f"hidden{number + 1}"] = nn.Linear(width, hidden)
+        parts[f"relu{number + 1}"] = nn.ReLU(inplace=True)
+        width = hidden
+    if head.dropout:
+        parts["drop"] = nn.Dropout(head.dropout)
+    parts["head"] = nn.Linear(width, labels)
+    if head.scale != 1:
+        parts["scale"] = _Scale(head.scale)
+    return parts
+
+
+class _MeanPixel(nn.Module):
+    """(B, C, H, W) to (B, C): torch's adaptive pooling has no deterministic backward pass on a GPU, a mean has."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.mean((2, 3))
+
+
+class _MaxPixel(nn.Module):
+    """(B, C, H, W) to (B, C)."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.amax((2, 3))
+
+
+class _Scale(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits * self.factor
+
+
 def parameters_of(net: nn.Module) -> int:
-    """Trained numbers in the net."""
+    """Numbers in the net's weights, frozen ones included."""
     return sum(parameter.numel() for parameter in net.parameters())

@@ -1,5 +1,6 @@
-"""The optimisers, written on torch's fused kernels: state that exists from the start, and a rate that follows the
-schedule.
+"""The optimisers: state that exists from the start, and a rate that follows the schedule.
+
+SGD and AdamW are written on torch's fused kernels, Muon (`muon.py`) on its foreach ones.
 
 They compute what torch.optim.SGD and AdamW compute with fused=True (tested against them). Those import torch's
 compiler with the first optimiser made, which takes longer than torch itself: 4 to 9 s of a run's time to best on two
@@ -9,12 +10,14 @@ cores.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainer.config import Optim
+from trainer.muon import muon_step
 
 __all__ = ["Optimiser", "rate_at"]
 
@@ -41,33 +44,62 @@ def rate_at(optim: Optim, step: int, steps: int) -> float:
     return low + (high - low) * shape
 
 
+@dataclass
+class _Group:
+    """Parameters that are changed by one rule with one rate and one decay.
+
+    rule: sgd, adamw or muon. scale: of the run's rate. decays: whether weight decay takes them.
+    """
+
+    rule: str
+    scale: float
+    decays: bool
+    parameters: list[torch.Tensor] = field(default_factory=list)
+    state: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+
+
 class Optimiser:
-    """Changes parameters by their gradients; everything it keeps is preallocated on their device.
+    """Changes a net's parameters by their gradients; everything it keeps is preallocated on their device.
 
     Args:
-        parameters: what is trained.
+        net: the net that is trained; frozen parameters are left alone.
         optim: the run file's section.
         steps: steps in the whole run.
 
     Attributes:
-        state: by name, a tensor a parameter; zeros before the first step.
+        parameters: what is trained, in the net's order.
+        state: by name, tensors; zeros before the first step.
     """
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], optim: Optim, steps: int) -> None:
-        self.parameters: list[torch.Tensor] = list(parameters)
-        self.optim, self.steps = optim, steps
+    def __init__(self, net: nn.Module, optim: Optim, steps: int) -> None:
+        self.parameters: list[torch.Tensor] = [p for p in net.parameters() if p.requires_grad]
+        self._groups = _groups_of(net, optim)
         device = self.parameters[0].device
         # A graph bakes Python floats in, so on a GPU the rate is a tensor, filled from a table that is already there.
         self._rate: Any = torch.tensor(optim.lr, device=device) if device.type == "cuda" else optim.lr
+        self.retune(optim, steps)
+        self.state: dict[str, list[torch.Tensor]] = {}
+        for number, group in enumerate(self._groups):
+            if group.rule == "adamw":
+                group.state = {name: [torch.zeros_like(p) for p in group.parameters] for name in ("mean", "square")}
+                group.state["step"] = [torch.zeros((), device=device) for _ in group.parameters]
+            elif optim.momentum or group.rule == "muon":
+                group.state = {"momentum": [torch.zeros_like(p) for p in group.parameters]}
+            self.state.update({f"{number}.{name}": tensors for name, tensors in group.state.items()})
+
+    def retune(self, optim: Optim, steps: int) -> None:
+        """Other numbers on the same parameters and state, for another run of the same shape; `state` is left alone.
+
+        A captured graph has momentum, weight decay and clip in it: with another of those it must be captured anew.
+        """
+        self.optim, self.steps = optim, steps
+        device = self.parameters[0].device
+        rates = device.type == "cuda" and optim.schedule != "constant"
         self._table = (
-            torch.tensor([rate_at(optim, step, steps) for step in range(steps)], device=device)
-            if device.type == "cuda" and optim.schedule != "constant"
-            else None
+            torch.tensor([rate_at(optim, step, steps) for step in range(steps)], device=device) if rates else None
         )
-        kinds = {"sgd": ["momentum"] if optim.momentum else [], "adamw": ["mean", "square"]}
-        self.state = {name: [torch.zeros_like(p) for p in self.parameters] for name in kinds[optim.kind]}
-        if optim.kind == "adamw":
-            self.state["step"] = [torch.zeros((), device=device) for _ in self.parameters]
+        if isinstance(self._rate, torch.Tensor):
+            self._rate.fill_(optim.lr)
 
     def before(self, step: int) -> None:
         """Sets the rate of `step`; on a GPU a copy on the device, with no host sync."""
@@ -87,40 +119,93 @@ class Optimiser:
 
     @torch.no_grad()
     def step(self, overflow: torch.Tensor | None = None) -> None:
-        """Changes every parameter by its gradient; where `overflow`, float32 (), is 1, nothing changes (fp16)."""
+        """Changes every parameter by its gradient; where `overflow`, float32 (1,), is 1, nothing changes (fp16)."""
+        if self.optim.clip:
+            self._clip()
+        for group in self._groups:
+            rate = self._rate if group.scale == 1 else self._rate * group.scale
+            decay = self.optim.weight_decay if group.decays else 0.0
+            gradients = [parameter.grad for parameter in group.parameters if parameter.grad is not None]
+            if group.rule == "sgd":
+                self._sgd(group, gradients, rate, decay, overflow)
+            elif group.rule == "adamw":
+                _adamw(group, gradients, rate, decay, overflow)
+            else:
+                muon_step(
+                    group.parameters,
+                    gradients,
+                    group.state["momentum"],
+                    rate=rate,
+                    momentum=self.optim.momentum,
+                    nesterov=self.optim.nesterov,
+                    decay=decay,
+                    overflow=overflow,
+                )
+
+    def _clip(self) -> None:
+        """Shortens the gradient over all parameters to `clip`, as torch.nn.utils.clip_grad_norm_ does."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        state, optim = self.state, self.optim
-        if optim.kind == "sgd":
-            torch._fused_sgd_(
-                self.parameters,
-                gradients,
-                state.get("momentum", []),
-                weight_decay=optim.weight_decay,
-                momentum=optim.momentum,
-                lr=self._rate,
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-                is_first_step=False,  # zeros times momentum, plus the gradient, is what a first step keeps
-                found_inf=overflow,
-            )
-            return
-        torch._foreach_add_(state["step"], 1)
-        torch._fused_adamw_(
-            self.parameters,
+        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_mul_(gradients, (self.optim.clip / (length + 1e-6)).clamp(max=1.0))
+
+    def _sgd(self, group: _Group, gradients: Any, rate: Any, decay: float, overflow: torch.Tensor | None) -> None:
+        torch._fused_sgd_(
+            group.parameters,
             gradients,
-            state["mean"],
-            state["square"],
-            [],
-            state["step"],
-            lr=self._rate,
-            beta1=_BETAS[0],
-            beta2=_BETAS[1],
-            weight_decay=optim.weight_decay,
-            eps=_EPS,
-            amsgrad=False,
+            group.state.get("momentum", []),
+            weight_decay=decay,
+            momentum=self.optim.momentum,
+            lr=rate,
+            dampening=0.0,
+            nesterov=self.optim.nesterov,
             maximize=False,
+            is_first_step=False,  # zeros times momentum, plus the gradient, is what a first step keeps
             found_inf=overflow,
         )
-        if overflow is not None:
-            torch._foreach_sub_(state["step"], [overflow.reshape(())] * len(state["step"]))
+
+
+def _adamw(group: _Group, gradients: Any, rate: Any, decay: float, overflow: torch.Tensor | None) -> None:
+    state = group.state
+    torch._foreach_add_(state["step"], 1)
+    torch._fused_adamw_(
+        group.parameters,
+        gradients,
+        state["mean"],
+        state["square"],
+        [],
+        state["step"],
+        lr=rate,
+        beta1=_BETAS[0],
+        beta2=_BETAS[1],
+        weight_decay=decay,
+        eps=_EPS,
+        amsgrad=False,
+        maximize=False,
+        found_inf=overflow,
+    )
+    if overflow is not None:
+        torch._foreach_sub_(state["step"], [overflow.reshape(())] * len(state["step"]))
+
+
+def _groups_of(net: nn.Module, optim: Optim) -> list[_Group]:
+    """Sorts the trained parameters by rule, rate and decay; one group where nothing sets them apart.
+
+    Muon is for matrices inside the net: the first convolution's inputs are pixels and the last layer's outputs are
+    logits, which no orthogonal step suits (as Jordan advises, kellerjordan.github.io/posts/muon).
+    """
+    norms = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+    norm_biases = {id(m.bias) for m in net.modules() if isinstance(m, norms) and m.bias is not None}
+    layers = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m.weight.requires_grad]
+    inner = {id(layer.weight) for layer in layers[1:-1]}
+    groups: dict[tuple[str, float, bool], _Group] = {}
+    for parameter in net.parameters():
+        if not parameter.requires_grad:
+            continue
+        rule, scale = optim.kind, 1.0
+        if optim.kind == "muon" and id(parameter) not in inner:
+            rule, scale = "adamw", optim.other_lr / optim.lr
+        if id(parameter) in norm_biases:
+            scale *= optim.norm_bias_lr
+        key = rule, scale, bool(optim.decay_norms or parameter.ndim > 1)
+        groups.setdefault(key, _Group(*key)).parameters.append(parameter)
+    return list(groups.values())

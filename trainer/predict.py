@@ -79,8 +79,10 @@ class Model:
         """Probabilities float32 (B, labels) on the host for uint8 squares (B, size, size, 3)."""
         mean, std = (torch.tensor(values, dtype=torch.float32) for values in (self.card.mean, self.card.std))
         normalise = Normaliser(mean, std, len(squares), self.card.size, channels_last=False)
-        answer: torch.Tensor = self.net(normalise(squares).to(self.device)).float().softmax(1).cpu()
-        return answer
+        logits: torch.Tensor = self.net(normalise(squares).to(self.device)).float()
+        if self.card.flip:
+            logits = (logits + self.net(normalise(squares.flip(2)).to(self.device)).float()) / 2
+        return logits.softmax(1).cpu()
 
     def predict(self, images: Sequence[ImageLike], *, batch: int = 256) -> list[Prediction]:
         """Labels images: encoded bytes, paths, Pillow images or uint8 RGB arrays (H, W, 3).

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shards.read import permutation
 from shards.shard_set import ShardSet
 from trainer import decode as decoders
 from trainer.checkpoint import BEST_NAME, LAST_NAME, ModelCard, save_last, save_model
@@ -30,6 +29,7 @@ from trainer.executor import Eager, bare_rate, open_executor
 from trainer.metrics import Metrics, measure
 from trainer.nets import build_net, parameters_of
 from trainer.optim import Optimiser
+from trainer.preparation import class_weights, epoch_order, prepare
 from trainer.progress import Progress
 from trainer.result import (
     METRICS_NAME,
@@ -142,6 +142,7 @@ class Session:
         labels = self.split.train.labels
         torch.manual_seed(config.train.seed)
         net = build_net(config.net, len(labels), size)
+        prepare(net, config, train, self.mean, self.std)
         if config.train.channels_last:
             net = net.to(memory_format=torch.channels_last)
         net = net.to(self.device)
@@ -151,20 +152,25 @@ class Session:
         per_epoch = -(-len(train.samples) // batch)
         mean, std = (torch.tensor(values, dtype=torch.float32, device=self.device) for values in (self.mean, self.std))
         normalise = Normaliser(mean, std, max(batch, test_batch), size, channels_last=config.train.channels_last)
-        self.net = net
+        weights = class_weights(config.optim, train, labels)
         self.step = Step(
             net,
-            Optimiser(net.parameters(), config.optim, per_epoch * config.train.epochs),
+            Optimiser(net, config.optim, per_epoch * config.train.epochs),
             normalise,
             batch=batch,
             size=size,
             precision=self.precision,
             how=config.augment,
             label_smoothing=config.optim.label_smoothing,
+            class_weights=None if weights is None else torch.from_numpy(weights).to(self.device),
+            average=config.average,
+            test_flip=config.test.flip,
+            kinds=len(labels),
         )
+        self.net = self.step.judged
         self.test_images = torch.empty((test_batch, size, size, 3), dtype=torch.uint8, device=self.device)
         self.test_labels = torch.empty(test_batch, dtype=torch.int64, device=self.device)
-        self.best_weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        self.best_weights = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
         self.executor: Eager = open_executor(config.train.executor, self.step)
 
     def _take_up(self, state: dict[str, Any]) -> None:
@@ -227,16 +233,17 @@ class Session:
         return self.epoch >= self.config.train.epochs or bool(patience and self.since_best >= patience)
 
     def _train_epoch(self, train: Feed, epoch: int) -> tuple[int, float, int]:
-        """Trains on every sample once; gives how many, the sum of their losses, and how many were right."""
+        """Trains on an epoch's samples; gives how many, the sum of their losses, and how many were right."""
         seed = self.config.train.seed
         torch.manual_seed(_seed_of(seed, epoch))
-        order = train.ordered(permutation(len(train.labels), seed, epoch))
+        order = epoch_order(train, self.config.train.sampling, seed, epoch)
         step, done = self.step, 0
         step.start_epoch()
         for part in train.batches(order, step.images, step.labels):
-            step.optimiser.before(self.steps)
+            step.before(self.steps, part, epoch, seed)
             self.executor.run(len(part))
             self.steps += 1
+            step.after(self.steps)
             done += len(part)
             self._tell("train", done, len(order))
         return done, float(step.loss_sum), int(step.correct)  # the epoch's one wait for the device
@@ -301,7 +308,7 @@ class Session:
         with self.clock.spend("save"):
             card = ModelCard(
                 labels, config.data.size, config.data.fit, tuple(self.mean), tuple(self.std), config.net,
-                config.name, hashed, digest, self.best["epoch"],
+                config.test.flip, config.name, hashed, digest, self.best["epoch"],
             )  # fmt: skip
             save_model(self.out / BEST_NAME, self.best_weights, card)
         with self.clock.spend("test"):
@@ -322,6 +329,7 @@ class Session:
             "val": self.best["val"],
             "test": measured.to_json(),
             "single_class": measured.single_class,
+            "views": 2 if config.test.flip else 1,
             "time_to_best_s": round(self.best["clock"]["total"], 4),
             "time_to_best_parts_s": {**to_best, "validate": round(to_best["validate"] + to_best_residual, 4)},
             "total_s": round(split["total"], 4),

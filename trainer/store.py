@@ -76,8 +76,10 @@ class Feed(ABC):
         samples: numbers in the shard set of all samples that can be decoded, int64 (M,), ascending.
         bad: the others.
         labels: label of every sample of the set, good or bad, int64 (N,), on the host.
+        device: where its batches come from.
     """
 
+    device: torch.device
     samples: Indices
     bad: list[BadSample]
     labels: Indices
@@ -108,6 +110,7 @@ class Store(Feed):
 
     def __init__(self, images: torch.Tensor, labels: Indices, samples: Indices, bad: list[BadSample]) -> None:
         self.images, self.labels, self.samples, self.bad = images, labels, samples, bad
+        self.device = images.device
         self._labels = torch.from_numpy(labels).to(images.device)
 
     def batches(self, order: Indices, images: torch.Tensor, labels: torch.Tensor) -> Iterator[Indices]:

@@ -30,7 +30,7 @@ class Stream(Feed):
 
     def __init__(self, source: ShardSet, part: str, decoder: Decoder, samples: Indices, bad: list[BadSample]) -> None:
         self.source, self.part, self.decoder, self.samples, self.bad = source, part, decoder, samples, bad
-        self.labels = source.label_ids
+        self.labels, self.device = source.label_ids, torch.device(decoder.device)
 
     def batches(self, order: Indices, images: torch.Tensor, labels: torch.Tensor) -> Iterator[Indices]:
         cut = [order[start : start + len(images)] for start in range(0, len(order), len(images))]

@@ -28,7 +28,7 @@ def make_step(net_config: Net, **optim: Any) -> Step:
     net = build_net(net_config, 3, 24)
     return Step(
         net,
-        Optimiser(net.parameters(), Optim(**optim), 10),
+        Optimiser(net, Optim(**optim), 10),
         Normaliser(torch.tensor([120.0, 110, 100]), torch.tensor([60.0, 61, 62]), 8, 24, channels_last=False),
         batch=8,
         size=24,
