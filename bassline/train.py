@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bassline import STARTED, console, places
+from shards.errors import ConfigError
 
 if TYPE_CHECKING:
     from trainer.fit import Progress
@@ -30,6 +31,24 @@ def run_training(run_file: Path, data: Path, out: Path, overrides: list[str], *,
         result: dict[str, Any] = fit(config, data, out, started=started, on_progress=show)
         stage.summary = summary(result)
     return result
+
+
+def _show(run_file: Path, data: Path, sheet: Path, overrides: list[str]) -> dict[str, Any]:
+    """Draws the sheet of the run file's augmentation; gives what `--json` prints."""
+    from trainer.config import load_run
+
+    config = load_run(run_file, overrides)
+    with console.stage("show") as stage:
+        stage.update(0, None, "loading torch")
+        from trainer.preview import draw
+
+        columns = draw(config, data, sheet)
+        stage.summary = f"{sheet}: {', '.join(dict.fromkeys(columns))}"
+    if len(columns) == 1:
+        console.note(
+            f"[yellow]![/] {run_file.name} asks for no augmentation; [augment] or --set augment.flip=true does"
+        )
+    return {"sheet": str(sheet), "columns": columns}
 
 
 def position(progress: Progress) -> tuple[float, float, str]:
@@ -64,16 +83,32 @@ def train(
             parser=places.whole, metavar="PARTS", help="The split: a folder, or an address such as s3://bucket/parts."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The run folder; an interrupted run in it goes on.")],
+    out: Annotated[Path | None, typer.Option(help="The run folder; an interrupted run in it goes on.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the run file.")
+    ] = None,
+    show: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHEET.png", help="Only draw what the run's augmentation does to its images; no training."
+        ),
     ] = None,
     json: console.JsonFlag = False,
 ) -> None:
     """Train a run file's net on a split, keep the best model, test it once.
 
     Example: bassline train battery/T5.toml --data demo/split --out runs/T5 --set train.epochs=20
+    Example: bassline train battery/residual.toml --data demo/split --show aug.png
     """
+    if show is not None:
+        shown = _show(run_file, data, show, overrides or [])
+        if json:
+            console.emit(shown)
+        return
+    if out is None:
+        raise ConfigError(
+            "bassline train", "--out", "a run folder was expected, such as --out runs/T5 (or --show aug.png)"
+        )
     result = run_training(run_file, data, out, overrides or [], started=STARTED)
     from bassline import report, results
     from bassline.run_folder import read_run
