@@ -47,9 +47,10 @@ def show(report: CrawlReport) -> None:
         out.print(Text.assemble(("! ", "yellow"), said), soft_wrap=True)
     for overlap in report.label_conflicts:
         out.print(Text.assemble(("! ", "yellow"), console.plain(str(overlap))), soft_wrap=True)
-    if report.failed:
-        failed = sum(report.failed.values())
-        out.print(f"[yellow]![/] {failed:,} failed: the same command tries them again", soft_wrap=True)
+    if report.failed or report.failed_pages:
+        failed = [(sum(report.failed.values()), "products"), (report.failed_pages, "pages of listings")]
+        said = " and ".join(f"{count:,} {what}" for count, what in failed if count)
+        out.print(f"[yellow]![/] {said} failed: the same command tries them again", soft_wrap=True)
     if report.dropped or report.failed:
         drops = report.folder / "drops.jsonl"
         out.print(f"left out, one by one: {console.literal(str(drops))}", soft_wrap=True)

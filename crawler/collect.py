@@ -86,18 +86,22 @@ class Collection:
     async def _walk(self, waiting: deque[Category]) -> None:
         while waiting:
             category: Category | None = waiting.popleft()
-            before: frozenset[str] = frozenset()
+            seen: set[int] = set()
             while category is not None:
-                category, before = await self._page(category, before)
+                category = await self._page(category, seen)
             self.listings_left -= 1
 
-    async def _page(self, category: Category, before: frozenset[str]) -> tuple[Category | None, frozenset[str]]:
-        """Reads one result page; returns the category with its next one, and the products of this one."""
+    async def _page(self, category: Category, seen: set[int]) -> Category | None:
+        """Reads one result page; returns the category with its next one.
+
+        Args:
+            seen: hashes of the addresses of this category's pages, and of what they showed; this page's are added.
+        """
         assert category.next_page is not None
         listing, url = self._site.listing, category.next_page
         # a title may give a product another label than its category's: then every page is needed
         if not self._site.labels.by_title and await self._frontier.enough(category):
-            return None, before
+            return None
         try:
             reply = await self._fetcher.page(url)
         except Refused as refused:
@@ -106,7 +110,7 @@ class Collection:
             await self._frontier.add_page(
                 category, (), listing_url=url, next_page=again, problem=f"{url}: {refused}", failed=refused.failed
             )
-            return None, before
+            return None
         self._stats.pages += 1
         tree = extract.parse(reply.body, reply.url, reply.headers.get("Content-Type", ""))
         items = extract.items(tree, listing)
@@ -115,16 +119,19 @@ class Collection:
             self._paths[category.id] = path
         # False where only a breadcrumb might have told a label, and has not
         labelled = self._site.labels.by_title or self._site.label_of(category.path, category.url) is not None
-        shown = frozenset(item.url for item in items)
+        shown = hash(frozenset(item.url for item in items))
         following, problem = None, None
-        # Past the end some shops show nothing, some the last page once more; both end the walk.
-        if items and shown != before and labelled:
+        # Past the end some shops show nothing, some a page that was there before; both end the walk.
+        if items and shown not in seen and labelled:
             if category.page >= listing.max_pages:
                 problem = f"{url}: stopped after {category.page} pages ([listing] max_pages)"
             elif listing.page:
                 following = extract.page_number(category.url, listing.page, category.page + 1)
             elif listing.next:
                 following = extract.next_page(tree, listing.next)
+                if following is not None and hash(following) in seen | {hash(url), hash(reply.url)}:
+                    following = None  # in a circle
+        seen |= {shown, hash(url), hash(reply.url)}
         products = judged(self._site, items, category.path, category.url) if labelled else []
         tags = reply.headers.getall("X-Robots-Tag", ())
         if word := page_refuses_images(tree.root, tags, self._site.site.agent):
@@ -136,9 +143,7 @@ class Collection:
         self._stats.images += images
         for host in {netloc_of(shown.item.image) for shown in products if shown.usable and shown.item.image}:
             self._lane(host).wake.set()
-        if following is None:
-            return None, shown
-        return category.turned_to(following), shown
+        return None if following is None else category.turned_to(following)
 
     # -- thumbnails --
 

@@ -24,7 +24,7 @@ from crawler.limits import Limits
 from crawler.list_source import load_list
 from crawler.overlaps import overlaps
 from crawler.quota import release
-from crawler.refresh import Vanished, carry_over, changes
+from crawler.refresh import Vanished, carry_over, changes, to_reopen
 from crawler.report import DROPS_NAME, CrawlReport, CrawlStats
 from crawler.settle import outcomes, settle, write_drops
 from crawler.site import Site
@@ -159,6 +159,8 @@ class _Crawl:
                     await self._frontier.begin_refresh(self._refresh)
                 elif not await self._frontier.reopen_failed() and not more:
                     return await self._report(already_finished=True)
+            else:
+                await self._frontier.reopen_failed()
             await self._count()
             self._watch = Watch(self._stats, self._traffic, self._frontier, self._done_before, self._on_progress)
             ticker = asyncio.create_task(self._watch.run())
@@ -327,6 +329,7 @@ class _Crawl:
             seconds=spent["seconds"],
             time_s={stage: round(seconds, 3) for stage, seconds in self._time_s.items()},
             problems=await frontier.problems(),
+            failed_pages=(await frontier.call(to_reopen))[1] if finished else 0,
             label_conflicts=await frontier.call(lambda db: overlaps(db, self._site)) if finished else [],
             problem_classes=dict(self._traffic.problems),
             by_host=self._traffic.by_host(),

@@ -9,12 +9,14 @@ from crawler.crawl_errors import NothingFound, Refused
 from crawler.extract import Link
 from crawler.fetch import Fetcher
 from crawler.frontier import Category, Frontier
+from crawler.refresh import explore_again
 from crawler.report import CrawlStats
 from crawler.site import Site
 from crawler.urls import absolute
 
 __all__ = ["explore", "first_page"]
 
+_BEGUN = "SELECT 1 FROM category WHERE depth = 0 AND explored = 1 LIMIT 1"
 _CHUNK = 64  # category pages between two commits: what a kill costs at most
 
 
@@ -26,6 +28,7 @@ async def explore(site: Site, fetcher: Fetcher, frontier: Frontier, stats: Crawl
     Raises:
         NothingFound: no start page could be read, or no category has a label.
     """
+    await frontier.call(explore_again)  # where an earlier run found nothing, pages that failed may be why
     starts = [(url, 0, (), site.listed_as((), url), first_page(site, url)) for url in _starts(site)]
     await frontier.add_categories(starts, ())
     while chunk := (await frontier.categories(unexplored=True, limit=_CHUNK)):
@@ -63,8 +66,8 @@ async def _links(site: Site, fetcher: Fetcher, category: Category) -> list[Link]
 
 async def _labels(site: Site, frontier: Frontier) -> list[str]:
     known = await frontier.categories()
-    problems = await frontier.problems()
-    if all(category.url in problems for category in known if category.depth == 0):
+    if not await frontier.call(lambda db: db.execute(_BEGUN).fetchone()):
+        problems = await frontier.problems()
         # The ledger forgets them: a shop that was down is asked again by the next run.
         await frontier.call(lambda db: db.execute("DELETE FROM category"))
         await frontier.flush()

@@ -28,7 +28,7 @@ from crawler.listing import Listed
 from crawler.pictures import Pictures
 from crawler.places import NOW_TOLD, PLACE, Place, put, told
 from crawler.quota import promising_before, with_surplus
-from crawler.refresh import Vanished, begin_refresh, reopen
+from crawler.refresh import Vanished, begin_refresh, reopen, to_reopen
 from crawler.robots import KeptRobots
 from crawler.shelf import Shelf, forget_lost, remove_leftovers
 from crawler.thumbnails import Thumbnail
@@ -278,10 +278,10 @@ class Frontier:
     async def categories(self, *, unexplored: bool = False, limit: int = -1) -> list[Category]:
         """Categories by depth, then in the order they were found."""
         query = (
-            "SELECT id, url, depth, path, label, iif(held, NULL, next_page), page FROM category"
+            "SELECT id, url, depth, path, label, iif(held OR explored = 2, NULL, next_page), page FROM category"
             " WHERE explored <= ? ORDER BY depth, id LIMIT ?"
         )
-        rows = await self.call(lambda db: db.execute(query, (0 if unexplored else 1, limit)).fetchall())
+        rows = await self.call(lambda db: db.execute(query, (0 if unexplored else 2, limit)).fetchall())
         return [Category(r[0], r[1], r[2], tuple(json.loads(r[3])), *r[4:]) for r in rows]
 
     async def add_categories(
@@ -312,9 +312,7 @@ class Frontier:
                     break
             # what could not be explored is not walked either
             db.executemany("UPDATE category SET explored = 1 WHERE id = ?", [(id,) for id, *_ in read])
-            db.executemany(
-                "UPDATE category SET explored = 1, problem = ?, failed = ?, next_page = NULL WHERE id = ?", unread
-            )
+            db.executemany("UPDATE category SET explored = 2, problem = ?, failed = ? WHERE id = ?", unread)
 
         await self.call(work)
 
@@ -378,18 +376,15 @@ class Frontier:
         return put(db, listed, place, row, generation=self._generation, hold=hold)
 
     async def reopen_failed(self) -> int:
-        """Puts back images and result pages that the network or the server kept from us, and samples that a repair of
-        the set left out; returns how many."""
+        """Puts back images and pages that the network or the server kept from us and, of a finished crawl, samples that
+        a repair of the set left out; returns how many."""
 
         def work(db: sqlite3.Connection) -> int:
-            lost = forget_lost(db, self.folder)
-            images: int = db.execute("SELECT count(*) FROM image WHERE failed = 1").fetchone()[0]
-            pages: int = db.execute(
-                "SELECT count(*) FROM category WHERE label IS NOT NULL AND next_page IS NOT NULL AND NOT held"
-            ).fetchone()[0]
-            if images or pages or lost:
+            lost = forget_lost(db, self.folder) if self._meta("stage") == "done" else 0
+            count = sum(to_reopen(db)) + lost
+            if count:
                 reopen(db)
-            return images + pages + lost
+            return count
 
         return await self.call(work)
 

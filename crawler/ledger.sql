@@ -6,7 +6,7 @@ CREATE TABLE IF NOT EXISTS category (
     depth INTEGER NOT NULL,
     path TEXT NOT NULL,                      -- JSON list of names from the start page down
     label TEXT,                              -- NULL: explored, not listed; '': only its products' titles or path tell
-    explored INTEGER NOT NULL DEFAULT 0,
+    explored INTEGER NOT NULL DEFAULT 0,     -- 1 read, 2 could not be read; then it is not walked either
     next_page TEXT,                          -- address of the next result page; NULL: walked to the end
     page INTEGER NOT NULL DEFAULT 1,
     problem TEXT,                            -- why it was not explored or not walked to the end

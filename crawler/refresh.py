@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Literal
 
-__all__ = ["Vanished", "begin_refresh", "carry_over", "changes", "reopen"]
+__all__ = ["Vanished", "begin_refresh", "carry_over", "changes", "explore_again", "reopen", "to_reopen"]
 
 Vanished = Literal["keep", "drop"]
 
@@ -32,6 +32,8 @@ INSERT OR REPLACE INTO vanished
 SELECT url, coalesce(vanished, :today), label, maker, title, image_url, kept AND :keep FROM before
 WHERE NOT EXISTS (SELECT 1 FROM product WHERE product.url = before.url AND NOT product.unseen)
 """
+_UNEXPLORED = "explored = 2 AND failed"
+_FAILED = "failed = 1 AND EXISTS (SELECT 1 FROM product WHERE product.image = image.id)"  # one that is still shown
 _UNSETTLE = """
 UPDATE product SET outcome = NULL, detail = NULL WHERE image IN (SELECT id FROM image WHERE failed = 1)
 """
@@ -57,20 +59,42 @@ def begin_refresh(db: sqlite3.Connection, vanished: Vanished) -> None:
     db.execute("DELETE FROM product_label")
     db.execute("DELETE FROM category")
     db.execute("INSERT INTO meta VALUES ('generation', '1') ON CONFLICT DO UPDATE SET value = value + 1")
-    # labels keep their numbers: the shards have them
-    db.execute("INSERT OR REPLACE INTO meta SELECT 'labels_before', value FROM meta WHERE key = 'labels'")
     db.execute("INSERT OR REPLACE INTO meta VALUES ('vanished', ?)", (vanished,))
     if not db.execute("DELETE FROM meta WHERE key = 'list_digest'").rowcount:  # a list's labels are added to
-        db.execute("DELETE FROM meta WHERE key = 'labels'")
+        _number_labels_anew(db)
     db.execute("DELETE FROM meta WHERE key IN ('stage', 'first_cut', 'spent')")
+
+
+def to_reopen(db: sqlite3.Connection) -> tuple[int, int]:
+    """Of a crawl that has come to its end: images, and category and result pages, that failed."""
+    images = db.execute(f"SELECT count(*) FROM image WHERE {_FAILED}").fetchone()[0]  # noqa: S608
+    pages = db.execute(
+        "SELECT count(*) FROM category"
+        f" WHERE {_UNEXPLORED} OR (explored = 1 AND label IS NOT NULL AND next_page IS NOT NULL AND NOT held)"  # noqa: S608
+    ).fetchone()[0]
+    return images, pages
+
+
+def explore_again(db: sqlite3.Connection) -> int:
+    """Puts category pages that failed back among those to explore; returns how many."""
+    again = f"UPDATE category SET explored = 0, problem = NULL, failed = 0 WHERE {_UNEXPLORED}"  # noqa: S608
+    return db.execute(again).rowcount
 
 
 def reopen(db: sqlite3.Connection) -> None:
     """Puts what failed back into the queue."""
+    if explore_again(db):  # what they lead to may have labels of its own
+        _number_labels_anew(db)
     db.execute("DELETE FROM product WHERE unseen")
     db.execute(_UNSETTLE)
-    db.execute("UPDATE image SET done = 0, reason = NULL, detail = NULL, failed = 0 WHERE failed = 1")
+    db.execute(f"UPDATE image SET done = 0, reason = NULL, detail = NULL, failed = 0 WHERE {_FAILED}")  # noqa: S608
     db.execute("DELETE FROM meta WHERE key = 'stage'")
+
+
+def _number_labels_anew(db: sqlite3.Connection) -> None:
+    """Has the categories explored, and labels numbered: those known keep their numbers, for the shards have them."""
+    db.execute("INSERT OR REPLACE INTO meta SELECT 'labels_before', value FROM meta WHERE key = 'labels'")
+    db.execute("DELETE FROM meta WHERE key = 'labels'")
 
 
 def carry_over(db: sqlite3.Connection, today: str) -> None:

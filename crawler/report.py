@@ -130,7 +130,8 @@ class CrawlReport:
         answered: those answered for by this run.
         requests, bytes, seconds: over all runs that ended by themselves.
         time_s: seconds by stage, of this run.
-        problems: category pages that could not be read, with the reason.
+        problems: category pages that could not be read, rows of a list that are none, with the reason.
+        failed_pages: those of them that the network or the server kept from us: the next run asks again.
         label_conflicts: where labels met, and what decided.
         problem_classes: what was refused to this run, page or image, by reason: how often, and where first.
         unchanged: images of which this run was told that they are what they were (304).
@@ -162,6 +163,7 @@ class CrawlReport:
     by_host: dict[str, dict[str, float]] = field(default_factory=dict)
     unchanged: int = 0
     refresh: dict[str, int] | None = None
+    failed_pages: int = 0
 
     @property
     def bytes_per_s(self) -> float | None:
