@@ -29,7 +29,9 @@ from crawler.urls import netloc_of
 __all__ = ["Collection"]
 
 _WALKERS = 8
-_LEASED = 256  # jobs held in memory a host
+_LEASED, _LEASED_IN_ALL = 256, 32_768  # jobs held in memory, of one host and of all
+_WORKERS = 256  # over all hosts; where there are more hosts, each has one, and more as it answers
+_OPENING_S = 1.0  # that a host not heard of yet may keep the next one from being begun on
 _ON_THE_WAY, _ON_THE_WAY_BYTES = 512, 64 << 20  # fetched and not yet in the ledger, at most
 
 
@@ -48,6 +50,9 @@ class Collection:
         self._examiners: Examiners[tuple[Job, Reply]] = Examiners(site.drop, self._examined)
         self._posted = self._posted_bytes = 0
         self._group = asyncio.TaskGroup()
+        self._unopened: asyncio.Queue[_Lane | None] = asyncio.Queue()
+        self._opening = asyncio.Semaphore(limits.concurrency)
+        self._workers = 0
         self.listings_left = 0
 
     @property
@@ -66,6 +71,7 @@ class Collection:
         self.listings_left = sum(map(len, waiting.values()))
         try:
             async with self._group:
+                self._group.create_task(self._open())
                 for host in await self._frontier.hosts():
                     self._lane(host)
                 async with asyncio.TaskGroup() as walkers:
@@ -74,6 +80,7 @@ class Collection:
                             walkers.create_task(self._walk(queue))
                 for lane in self._lanes.values():
                     lane.complete()
+                self._unopened.put_nowait(None)
         except BaseException:
             await asyncio.to_thread(self._examiners.close, cancel=True)
             raise
@@ -151,29 +158,63 @@ class Collection:
         lane = self._lanes.get(host)
         if lane is None:
             lane = self._lanes[host] = _Lane(host, self._frontier)
-            for _ in range(min(self._limits.per_host, self._limits.concurrency)):
-                self._group.create_task(self._work(lane))
+            self._unopened.put_nowait(lane)
         return lane
 
+    async def _open(self) -> None:
+        """Begins on hosts, as many at a time as may be asked at a time: of 10,000 most need not wait in memory."""
+        loop = asyncio.get_running_loop()
+        while (lane := await self._unopened.get()) is not None:
+            await self._opening.acquire()
+            lane.opening = loop.call_later(_OPENING_S, self._opened, lane)
+            self._begin_work(lane)
+
+    def _opened(self, lane: _Lane) -> None:
+        """A host has been heard of, or has had its time: the next may be begun on."""
+        if lane.opening is not None:
+            lane.opening.cancel()
+            lane.opening = None
+            self._opening.release()
+
+    def _begin_work(self, lane: _Lane) -> None:
+        lane.workers += 1
+        self._workers += 1
+        self._group.create_task(self._work(lane))
+
+    def _needs_more(self, lane: _Lane) -> bool:
+        if not lane.waiting or lane.workers >= min(self._limits.per_host, self._limits.concurrency):
+            return False
+        return self._workers < _WORKERS or lane.workers <= self._fetcher.budget(lane.host).window
+
     async def _work(self, lane: _Lane) -> None:
-        while (job := await lane.next()) is not None:
-            try:
-                reply = await self._fetcher.image(job.url, etag=job.etag, last_modified=job.last_modified)
-                tags = reply.headers.getall("X-Robots-Tag", ())
-                if tags and (word := refuses_images(tags, self._site.site.agent)):
-                    raise Refused("x-robots-tag", word)
-            except Refused as refused:
-                self._post(Result(job, refused, {}, 0))
-                continue
-            if reply.unchanged:
-                self._post(Result(job, Unchanged(), {}, 0))
-                continue
-            self._posted += 1
-            self._posted_bytes += len(reply.body)
-            self._examiners.submit((job, reply), reply.body, reply.headers.get("Content-Type", ""))
-            # Polled, because nothing may come back from the threads for each image; it is the exception, not the rule
-            while self._crowded():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        while (job := await lane.next(max(1, min(_LEASED, _LEASED_IN_ALL // len(self._lanes))))) is not None:
+            if self._needs_more(lane):
+                self._begin_work(lane)
+            await self._fetch(job)
+            if lane.opening is not None:
+                self._opened(lane)
+        lane.workers -= 1
+        self._workers -= 1
+        self._opened(lane)
+
+    async def _fetch(self, job: Job) -> None:
+        try:
+            reply = await self._fetcher.image(job.url, etag=job.etag, last_modified=job.last_modified)
+            tags = reply.headers.getall("X-Robots-Tag", ())
+            if tags and (word := refuses_images(tags, self._site.site.agent)):
+                raise Refused("x-robots-tag", word)
+        except Refused as refused:
+            self._post(Result(job, refused, {}, 0))
+            return
+        if reply.unchanged:
+            self._post(Result(job, Unchanged(), {}, 0))
+            return
+        self._posted += 1
+        self._posted_bytes += len(reply.body)
+        self._examiners.submit((job, reply), reply.body, reply.headers.get("Content-Type", ""))
+        # Polled, because nothing may come back from the threads for each image; it is the exception, not the rule
+        while self._crowded():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
     def _crowded(self) -> bool:
         frontier = self._frontier
@@ -228,8 +269,11 @@ class _Lane:
     """One host's queue: a few hundred jobs in memory, the rest in the ledger."""
 
     def __init__(self, host: str, frontier: Frontier) -> None:
+        self.host = host
         self.wake = asyncio.Event()
-        self._host, self._frontier = host, frontier
+        self.workers = 0
+        self.opening: asyncio.TimerHandle | None = None
+        self._frontier = frontier
         self._jobs: deque[Job] = deque()
         self._after = 0
         self._complete = False
@@ -240,15 +284,20 @@ class _Lane:
         self._complete = True
         self.wake.set()
 
-    async def next(self) -> Job | None:
-        """The next job, once there is one; None when there are no more."""
+    @property
+    def waiting(self) -> int:
+        """Jobs held in memory that no worker has."""
+        return len(self._jobs)
+
+    async def next(self, most: int) -> Job | None:
+        """The next job, once there is one; None when there are no more. Holds `most` in memory."""
         while not self._jobs:
             async with self._refill:
                 if self._jobs:
                     break
                 complete = self._complete  # read before the ledger is asked, or a late job could be missed
                 self.wake.clear()
-                found = await self._frontier.lease(self._host, self._after, _LEASED)
+                found = await self._frontier.lease(self.host, self._after, most)
                 if found:
                     self._after = found[-1].image
                     self._jobs.extend(found)
