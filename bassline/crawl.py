@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,7 @@ def run_crawl(
     loaded = loaded.model_copy(update={"limits": loaded.limits.with_settings(limits)})
     begun = perf_counter()
     name = loaded.site.name
+    _allow_open_files(loaded.limits.concurrency)
     with (
         served_metrics(metrics, name) as measure,
         event_log(log) as on_event,
@@ -100,6 +102,17 @@ def run_crawl(
     return report
 
 
+def _allow_open_files(connections: int) -> None:
+    """Most systems let a process have 1,024 open files, and more if it asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(hard, wanted), hard)
+        )
+
+
+_FILES = 4096  # beside the connections in use: idle ones, shards, ledger
 _AGAIN = "A finished set once more"
 _WATCHING, _SITE_FILE, _LIST = "Watching", "Looking at a site file", "A list of addresses"
 

@@ -18,8 +18,9 @@ from yarl import URL
 
 from crawler.body import read_body
 from crawler.buckets import ByteBucket
+from crawler.connections import Connections
 from crawler.crawl_errors import Refused
-from crawler.guard import Guard, GuardedResolver
+from crawler.guard import Guard
 from crawler.host_budget import HostBudget
 from crawler.limits import Limits
 from crawler.retry_after import retry_after_s
@@ -95,31 +96,23 @@ class Fetcher:
         self._bytes = ByteBucket(limits.bytes_per_s)
         self._metered = bool(limits.bytes_per_s or limits.bytes_per_s_per_host)
         self._head_s = min(limits.connect_s + limits.read_s, limits.total_s)
-        self._session: aiohttp.ClientSession | None = None
+        self._connections: Connections | None = None
 
     async def __aenter__(self) -> Fetcher:
-        self._session = aiohttp.ClientSession(
-            # No limit here: the host's token and the semaphore come before a connection, so nobody waits in the pool
-            # on the clock of a timeout (aiohttp #10313).
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                ttl_dns_cache=300,
-                resolver=GuardedResolver(self._guard, self._resolver),
-            ),
-            # the whole of a request has a timer of ours, which knows what we waited for ourselves
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._limits.connect_s, sock_read=self._limits.read_s
-            ),
-            headers={"User-Agent": self._user_agent},
-            cookie_jar=aiohttp.DummyCookieJar(),
+        self._connections = Connections(
+            self._limits,
+            self._guard,
+            self._resolver,
+            user_agent=self._user_agent,
+            busy=lambda netloc: self.budget(netloc).in_flight > 0,
         )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._session
-        await self._session.close()
+        assert self._connections
+        await self._connections.close()
 
     def budget(self, netloc: str) -> HostBudget:
         """The budget of a host[:port]."""
@@ -212,7 +205,7 @@ class Fetcher:
         self, url: str, headers: Mapping[str, str], cap: int, budget: HostBudget, netloc: str, *, cut: bool
     ) -> Reply | str:
         """One request. Returns the reply, or where it is redirected to."""
-        assert self._session
+        assert self._connections
         token = await budget.acquire()
         standing, begun = budget.standing(), False
         end = _End()
@@ -221,12 +214,13 @@ class Fetcher:
                 await self._slots.wait(netloc, standing)
             begun = True
             budget.begun(token)
+            session = await self._connections.to(netloc)
             began, size = self.traffic.begin(netloc), 0
             try:
                 async with (
                     asyncio.timeout(self._head_s) as deadline,
                     # encoded=True: yarl must not tidy what the shop wrote
-                    self._session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as response,
+                    session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as response,
                 ):
                     end.status = status = response.status
                     deadline.reschedule(began + self._limits.total_s)

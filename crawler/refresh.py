@@ -33,6 +33,7 @@ SELECT url, coalesce(vanished, :today), label, maker, title, image_url, kept AND
 WHERE NOT EXISTS (SELECT 1 FROM product WHERE product.url = before.url AND NOT product.unseen)
 """
 _UNEXPLORED = "explored = 2 AND failed"
+_UNWALKED = "(explored = 1 AND label IS NOT NULL AND next_page IS NOT NULL AND NOT held)"
 _FAILED = "failed = 1 AND EXISTS (SELECT 1 FROM product WHERE product.image = image.id)"  # one that is still shown
 _UNSETTLE = """
 UPDATE product SET outcome = NULL, detail = NULL WHERE image IN (SELECT id FROM image WHERE failed = 1)
@@ -68,10 +69,7 @@ def begin_refresh(db: sqlite3.Connection, vanished: Vanished) -> None:
 def to_reopen(db: sqlite3.Connection) -> tuple[int, int]:
     """Of a crawl that has come to its end: images, and category and result pages, that failed."""
     images = db.execute(f"SELECT count(*) FROM image WHERE {_FAILED}").fetchone()[0]  # noqa: S608
-    pages = db.execute(
-        "SELECT count(*) FROM category"
-        f" WHERE {_UNEXPLORED} OR (explored = 1 AND label IS NOT NULL AND next_page IS NOT NULL AND NOT held)"  # noqa: S608
-    ).fetchone()[0]
+    pages = db.execute(f"SELECT count(*) FROM category WHERE {_UNEXPLORED} OR {_UNWALKED}").fetchone()[0]  # noqa: S608
     return images, pages
 
 

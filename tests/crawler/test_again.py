@@ -23,9 +23,9 @@ def tiles(*paths: str) -> str:
 
 
 def products(*names: str, following: str = "") -> str:
+    linked = 'a class="woocommerce-LoopProduct-link"'
     items = "".join(
-        f'<li class="product"><a class="woocommerce-LoopProduct-link" href="/p/{name}"><img src="/i/{name}.jpg"></a></li>'
-        for name in names
+        f'<li class="product"><{linked} href="/p/{name}"><img src="/i/{name}.jpg"></a></li>' for name in names
     )
     link = f'<nav class="woocommerce-pagination"><a class="next page-numbers" href="{following}">next</a></nav>'
     return f'<ul class="products">{items}</ul>{link if following else ""}'
