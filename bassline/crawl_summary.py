@@ -43,7 +43,11 @@ def show(report: CrawlReport) -> None:
     out.print(_rates(report))
     for problem, urls in _by_problem(report).items():
         more = f" and {len(urls) - 1:,} more" if len(urls) > 1 else ""
-        said = f"not read ({console.plain(problem)}): {console.plain(urls[0])}{more}"
+        where = f"{console.plain(urls[0])}{more}"
+        page = where.startswith(("http://", "https://"))  # the others are a list and its lines
+        said = (
+            f"not read to the end ({console.plain(problem)}): {where}" if page else f"{where}: {console.plain(problem)}"
+        )
         out.print(Text.assemble(("! ", "yellow"), said), soft_wrap=True)
     for overlap in report.label_conflicts:
         out.print(Text.assemble(("! ", "yellow"), console.plain(str(overlap))), soft_wrap=True)

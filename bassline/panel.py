@@ -33,10 +33,12 @@ _MARGIN = 2  # right of it: there a terminal echoes ^C, and must not wrap
 _MOST_HOSTS = 16  # each costs a quarter of a millisecond a frame
 _STAGES = {
     "explore": "exploring categories",
+    "load": "reading the list",
     "collect": "collecting images",
-    "settle": "settling: near-duplicates, indexes, manifest",
+    "settle": "settling",
     "done": "done",
 }
+_BEFORE = ("explore", "load")  # the stages that find out what there is to fetch
 
 
 class CrawlPanel:
@@ -139,8 +141,10 @@ def sentence(stats: CrawlStats) -> str:
     """The crawl in one plain line."""
     if stats.stage == "explore":
         return f"exploring, {stats.categories:,} categories, {stats.in_flight} in flight"
+    if stats.stage == "load":
+        return f"reading the list, {stats.products:,} addresses"
     if stats.stage != "collect":
-        return f"{_STAGES[stats.stage]}, {stats.images_done:,} of {stats.images:,} images"
+        return f"{_stage(stats)}, {stats.images_done:,} of {stats.images:,} images"
     dropped = sum(stats.dropped.values())
     parts = [
         f"{stats.images_done:,} of {stats.images:,} images",
@@ -168,6 +172,9 @@ def _lines(stats: CrawlStats, width: int, height: int) -> list[Text]:
     """What stands inside the frame, one line of the screen each; at least the first three."""
     lines = [_bar(stats, width), _pairs(_pace(stats), width), _pairs(_queues(stats), width)]
     below = list(_reasons(stats, width))
+    if stats.refresh:
+        shown = ("new", "changed", "unchanged", "vanished")
+        below.insert(0, _pairs([(name, f"{stats.refresh[name]:,}") for name in shown], width))
     room = height - len(lines) - len(below)
     if room >= 3:
         lines += _hosts(stats.hosts, width, room)
@@ -178,7 +185,7 @@ def _framed(lines: list[Text], stats: CrawlStats, name: str, width: int) -> Pane
     title = Text.assemble(
         (" crawl ", "bold"),
         (plain(name), "bold cyan"),
-        f" {_STAGES[stats.stage]} ",
+        f" {_stage(stats)} ",
         (f"{_clock(stats.seconds)} ", "dim"),
     )
     # one text, not one a line, is a quarter of the cost less
@@ -190,6 +197,10 @@ def _framed(lines: list[Text], stats: CrawlStats, name: str, width: int) -> Pane
         border_style="dim",
         width=width,
     )
+
+
+def _stage(stats: CrawlStats) -> str:
+    return f"settling: {stats.step}" if stats.stage == "settle" and stats.step else _STAGES[stats.stage]
 
 
 def _clock(value: float) -> str:
@@ -205,8 +216,8 @@ def _soon(value: float) -> str:
 
 
 def _left(stats: CrawlStats) -> str:
-    if stats.stage == "explore":
-        return "unknown: still finding categories"
+    if stats.stage in _BEFORE:
+        return "unknown: still finding categories" if stats.stage == "explore" else "unknown: still reading"
     if stats.stage != "collect":
         return "soon"
     if stats.listings_left:
@@ -215,12 +226,14 @@ def _left(stats: CrawlStats) -> str:
 
 
 def _bar(stats: CrawlStats, width: int) -> Text:
-    known = stats.stage != "explore" and stats.images > 0
+    known = stats.stage not in _BEFORE and stats.images > 0
     share = min(1.0, stats.images_done / stats.images) if known else 0.0
     said = f" {stats.images_done:,} of {stats.images:,} images {share:4.0%}" if known else ""
     if not known:
         return Text(
-            f"{stats.categories:,} categories, {stats.products:,} products so far",
+            f"{stats.categories:,} categories, {stats.products:,} products so far"
+            if stats.stage != "load"
+            else f"{stats.products:,} addresses so far",
             style="cyan",
             no_wrap=True,
             overflow="ellipsis",
@@ -237,6 +250,7 @@ def _pace(stats: CrawlStats) -> list[tuple[str, str]]:
         ("bytes/s", amount(stats.bytes_per_s)),
         ("in flight", f"{stats.in_flight}"),
         ("kept", f"{stats.kept:,}"),
+        *([("unchanged", f"{stats.unchanged:,}")] if stats.unchanged else []),
         ("bytes", amount(stats.bytes)),
         ("retries", f"{stats.retries:,}"),
     ]

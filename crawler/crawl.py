@@ -208,7 +208,7 @@ class _Crawl:
         async with fetcher:
             labels_text = await self._frontier.meta("labels")
             if self._site.url_list is not None:
-                labels = await self._timed("explore", load_list(self._site, self._frontier, self._stats))
+                labels = await self._timed("load", load_list(self._site, self._frontier, self._stats))
             elif labels_text is None:
                 found = await self._timed("explore", explore(self._site, fetcher, self._frontier, self._stats))
                 known = json.loads(await self._frontier.meta("labels_before") or "[]")
@@ -243,7 +243,12 @@ class _Crawl:
             await self._frontier.call(lambda db: write_drops(db, self._out))
             raise NothingFound(self._site.site.name, f"not one image was kept; {DROPS_NAME} says why")
         spent = await self._spent()
-        await self._frontier.in_thread(lambda db, shelf: settle(db, shelf, self._site, labels, spent))
+        self._stats.refresh = await self._frontier.call(changes)
+
+        def on_step(step: str) -> None:
+            self._stats.step = step
+
+        await self._frontier.in_thread(lambda db, shelf: settle(db, shelf, self._site, labels, spent, on_step))
         self._stats.stage = "done"
 
     async def _timed(self, stage: str, work: Any) -> Any:

@@ -4,7 +4,7 @@ CrawlError
 ├── OtherSite      the folder belongs to a crawl by another site file
 ├── NotACrawl      the folder holds something that is no crawl
 ├── FolderUnusable the folder cannot be made or opened (no such place, read-only, a file, too long a name)
-├── OldLedger      the folder's ledger was written by an older version
+├── OtherLedger    the folder's ledger was written by another version
 ├── CrawlBusy      another process is crawling into the folder
 ├── NothingFound   the site file's selectors or label rules find nothing on the site
 └── LedgerFailed   the ledger or the shard could not be written (a full disk)
@@ -25,7 +25,7 @@ __all__ = [
     "LedgerFailed",
     "NotACrawl",
     "NothingFound",
-    "OldLedger",
+    "OtherLedger",
     "OtherSite",
     "Refused",
 ]
@@ -62,12 +62,12 @@ class FolderUnusable(CrawlError):
         super().__init__(f"{folder}: no folder for a crawl ({problem}); put that right or name another one")
 
 
-class OldLedger(CrawlError):
-    """The ledger has the tables of an older version."""
+class OtherLedger(CrawlError):
+    """The ledger has the tables of another version."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        super().__init__(f"{folder}: its ledger was written by an older version; crawl into a new folder")
+        super().__init__(f"{folder}: its ledger was written by another version of Bassline; crawl into a new folder")
 
 
 class CrawlBusy(CrawlError):

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import json
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,8 +23,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic, time
 from typing import Any, TypeVar
+from zlib import crc32
 
-from crawler.crawl_errors import CrawlBusy, FolderUnusable, LedgerFailed, NotACrawl, OldLedger, Refused
+from crawler.crawl_errors import CrawlBusy, FolderUnusable, LedgerFailed, NotACrawl, OtherLedger, Refused
 from crawler.listing import Listed
 from crawler.pictures import Pictures
 from crawler.places import NOW_TOLD, PLACE, Place, put, told
@@ -41,7 +43,6 @@ __all__ = ["LEDGER_NAME", "Category", "Frontier", "Job", "Result", "Unchanged"]
 LEDGER_NAME = "crawl.sqlite"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 STAGING_NAME = ".next"  # where shards lie that the manifest does not name yet, once there is a manifest
-_LEDGER_VERSION = 2
 BATCH_SAMPLES, BATCH_S = 256, 1.0
 
 T = TypeVar("T")
@@ -129,7 +130,7 @@ class Frontier:
         quota: how many samples a label may have; None is no limit.
 
     Raises:
-        FolderUnusable, NotACrawl, CrawlBusy, LedgerFailed: the folder cannot be used.
+        FolderUnusable, NotACrawl, OtherLedger, CrawlBusy, LedgerFailed: the folder cannot be used.
     """
 
     def __init__(
@@ -195,8 +196,8 @@ class Frontier:
             db.execute("PRAGMA synchronous = full")
             db.execute("BEGIN IMMEDIATE")
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            if not version and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise OldLedger(self.folder)
+            if version != _LEDGER_VERSION and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise OtherLedger(self.folder)
             for statement in _SCHEMA.split(";\n"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {_LEDGER_VERSION}")
@@ -211,7 +212,7 @@ class Frontier:
         except sqlite3.DatabaseError:
             db.close()
             raise NotACrawl(self.folder) from None
-        except OldLedger:
+        except OtherLedger:
             db.close()
             raise
         db.create_function("told", 6, told, deterministic=True)
@@ -648,6 +649,8 @@ class Frontier:
 
 
 _SCHEMA = (resources.files("crawler") / "ledger.sql").read_text(encoding="utf-8").strip().removesuffix(";")
+# of the tables themselves, so that nobody has to remember to count on: a ledger with others is not read
+_LEDGER_VERSION = crc32(re.sub(r"--.*|\s+", "", _SCHEMA).encode()) & 0x7FFFFFFF
 _LIST_CATEGORY = """
 INSERT INTO category (url, depth, path, label, explored)
 SELECT ?, -1, '[]', '', 1 WHERE NOT EXISTS (SELECT 1 FROM category WHERE depth = -1)

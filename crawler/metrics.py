@@ -18,7 +18,7 @@ __all__ = ["MOST_HOSTS", "OTHER_HOSTS", "CrawlMetrics"]
 
 MOST_HOSTS = 50  # with a label of their own: a crawl of 10,000 hosts must not make 10,000 series
 OTHER_HOSTS = "other"
-_STAGES = ("explore", "collect", "settle", "done")
+_STAGES = ("explore", "load", "collect", "settle", "done")
 
 
 class CrawlMetrics(Collector):
@@ -103,6 +103,7 @@ def _whole(stats: CrawlStats) -> Iterator[Metric]:
     for name, said, value in (
         ("pages", "Result pages read by this run.", stats.pages),
         ("answered_images", "Image addresses answered for, earlier runs included.", stats.images_done),
+        ("unchanged_images", "Images that a refresh asked for, and that have not changed.", stats.unchanged),
     ):
         yield CounterMetricFamily(f"bassline_crawl_{name}", said, value=value)
     for name, said, number in (
@@ -113,6 +114,13 @@ def _whole(stats: CrawlStats) -> Iterator[Metric]:
         ("run_seconds", "Since this run began.", stats.seconds),
     ):
         yield GaugeMetricFamily(f"bassline_crawl_{name}", said, value=number)
+    if stats.refresh:
+        found = GaugeMetricFamily(
+            "bassline_crawl_refresh_products", "What a refresh found, from settling on.", labels=["change"]
+        )
+        for name, number in stats.refresh.items():
+            found.add_metric([name], number)
+        yield found
     if stats.eta_s is not None:
         yield GaugeMetricFamily(
             "bassline_crawl_eta_seconds", "Until the last image, where it can be known.", value=stats.eta_s

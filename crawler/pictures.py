@@ -61,7 +61,9 @@ def pictures(ledger: Path) -> Iterator[Picture]:
     Raises:
         sqlite3.Error: it cannot be read.
     """
-    db = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)
+    # a ledger that was closed is whole, and read without leaving files beside it; after a kill there are some to read
+    killed = ledger.with_name(f"{ledger.name}-wal").exists()
+    db = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro{'' if killed else '&immutable=1'}", uri=True)
     try:
         for digest, reason, body in db.execute("SELECT sha256, reason, body FROM picture ORDER BY reason, sha256"):
             yield Picture(digest.hex(), reason, body)

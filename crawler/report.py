@@ -49,13 +49,15 @@ class CrawlStats:
     """How far a crawl is; one object, updated in place and given to `on_progress` several times a second.
 
     `images` are thumbnail addresses known so far, `images_done` those answered for; `dropped` counts addresses by
-    reason as they come in, and may change when the crawl is settled. `requests`, `bytes`, `seconds` are of this run.
-    Rates are of the last five seconds; `eta_s` is None while it cannot be known. `hosts` has the
-    busiest first. Queues: `listings_left` categories being or to be walked, `to_examine` images fetched, `to_ledger`
+    reason as they come in, and may change when the crawl is settled. Of a refresh, `unchanged` are the images that were
+    asked for and have not changed, `refresh` is what it found, from settling on. `requests`, `bytes`, `seconds`
+    are of this run. Rates are of the last five seconds; `eta_s` is None while it cannot be known. `hosts` has the busiest
+    first. Queues: `listings_left` categories being or to be walked, `to_examine` images fetched, `to_ledger`
     results examined.
     """
 
-    stage: str = "explore"  # explore, collect, settle, done
+    stage: str = "explore"  # explore (of a list: load), collect, settle, done
+    step: str = ""  # what settling is at
     seconds: float = 0.0
     categories: int = 0
     pages: int = 0
@@ -77,6 +79,8 @@ class CrawlStats:
     to_ledger: int = 0
     hosts: tuple[HostStats, ...] = ()
     problems: dict[str, Problem] = field(default_factory=dict)
+    unchanged: int = 0
+    refresh: dict[str, int] | None = None
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,21 @@ WHERE product.outcome IN ('placeholder', 'label-conflict', 'near-duplicate') AND
 _COST = ("pages", "requests", "bytes", "seconds")
 
 
-def settle(db: sqlite3.Connection, shelf: Shelf, site: Site, labels: list[str], spent: dict[str, Any]) -> int:
+def settle(
+    db: sqlite3.Connection,
+    shelf: Shelf,
+    site: Site,
+    labels: list[str],
+    spent: dict[str, Any],
+    on_step: Callable[[str], None],
+) -> int:
     """Settles a crawl whose verdicts are decided and whose shards are sealed, and publishes its set.
 
     Runs in the frontier's thread, inside its transaction. Returns the number of groups.
 
     Args:
         spent: what the crawl cost, for the manifest's source.
+        on_step: told what it is at, in the frontier's thread.
     """
     lost = db.execute("SELECT count(*) FROM product WHERE outcome IS NULL").fetchone()[0]
     if lost:
@@ -67,13 +76,16 @@ def settle(db: sqlite3.Connection, shelf: Shelf, site: Site, labels: list[str], 
     doomed: dict[int, list[str]] = {}
     for shard, key in db.execute(_DOOMED):
         doomed.setdefault(shard, []).append(key)
+    on_step("pictures of what goes")
     _keep_pictures(db, shelf, doomed)
     shelf.commit()
-    _rewrite(db, shelf, labels, doomed)
+    _rewrite(db, shelf, labels, doomed, on_step)
     shelf.commit()
+    on_step("groups of near-duplicates")
     keys = [row[0] for row in db.execute("SELECT key FROM sample ORDER BY key")]
     hashes = (row[0] for row in db.execute("SELECT dhash FROM sample ORDER BY key"))
     groups = dict(zip(keys, groups_of(hashes, len(keys)), strict=True))
+    on_step("indexes and manifest")
     _publish(db, shelf, site, labels, groups, spent)
     write_drops(db, shelf.folder)
     number = len(set(groups.values()))
@@ -112,7 +124,13 @@ def _keep_pictures(db: sqlite3.Connection, shelf: Shelf, doomed: dict[int, list[
                 kept.keep(bytes(data[image.offset : image.offset + image.size]), reasons[sample.key])
 
 
-def _rewrite(db: sqlite3.Connection, shelf: Shelf, labels: list[str], doomed: dict[int, list[str]]) -> None:
+def _rewrite(
+    db: sqlite3.Connection,
+    shelf: Shelf,
+    labels: list[str],
+    doomed: dict[int, list[str]],
+    on_step: Callable[[str], None],
+) -> None:
     numbers = {name: number for number, name in enumerate(labels)}
     edits: dict[int, dict[str, Edit | None]] = {shard: dict.fromkeys(keys) for shard, keys in doomed.items()}
     generation = int((db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone() or (0,))[0])
@@ -126,7 +144,8 @@ def _rewrite(db: sqlite3.Connection, shelf: Shelf, labels: list[str], doomed: di
             known["row"] = json.loads(row)
         edits.setdefault(shard, {})[key] = Edit(numbers[label], partial(_with, known))
         amended.append((told, generation, place, key))
-    for shard, changed in sorted(edits.items()):
+    for done, (shard, changed) in enumerate(sorted(edits.items()), start=1):
+        on_step(f"shard {done:,} of {len(edits):,} that change")
         gone = [(key,) for key, edit in changed.items() if edit is None]
         db.executemany("DELETE FROM sample WHERE key = ?", gone)
         if not db.execute("SELECT 1 FROM sample WHERE shard = ? LIMIT 1", (shard,)).fetchone():

@@ -68,7 +68,7 @@ class Watch:
         now = monotonic()
         stats, frontier, traffic = self._stats, self._frontier, self._traffic
         stats.seconds = now - self._started
-        stats.kept, stats.dropped = frontier.kept, dict(frontier.dropped)
+        stats.kept, stats.unchanged, stats.dropped = frontier.kept, frontier.unchanged, dict(frontier.dropped)
         stats.images_done = self._done_before + frontier.taken
         stats.requests, stats.bytes = traffic.requests, traffic.bytes
         stats.in_flight, stats.retries = traffic.in_flight, traffic.retries

@@ -46,7 +46,7 @@ def screen(stats: CrawlStats, width: int, height: int) -> list[str]:
 
 
 @given(
-    st.integers(24, 260), st.integers(6, 80), st.sampled_from(["explore", "collect", "settle", "done"]),
+    st.integers(24, 260), st.integers(6, 80), st.sampled_from(["explore", "load", "collect", "settle", "done"]),
     st.integers(0, 60), st.sampled_from([None, 0.0, 3.0, 1e6]), st.integers(0, 10**9), st.booleans(),
 )  # fmt: skip
 def test_it_fits_every_screen(
@@ -83,6 +83,22 @@ def test_a_host_in_trouble_says_so() -> None:
     text = "\n".join(screen(busy(hosts=hosts), 80, 24))
     assert "given up: host-down" in text
     assert "fails, again in 8 s" in text
+
+
+def test_every_stage_says_what_it_is_at() -> None:
+    loading = CrawlStats(stage="load", products=1234)
+    assert "reading the list" in "\n".join(screen(loading, 100, 24))
+    assert "1,234 addresses so far" in "\n".join(screen(loading, 100, 24))
+    assert sentence(loading) == "reading the list, 1,234 addresses"
+    settling = CrawlStats(stage="settle", step="shard 2 of 9 that change")
+    assert "settling: shard 2 of 9 that change" in "\n".join(screen(settling, 100, 24))
+
+
+def test_a_refresh_says_what_it_found() -> None:
+    found = {"new": 3, "changed": 4, "unchanged": 50, "vanished": 6}
+    shown = "\n".join(screen(CrawlStats(stage="settle", unchanged=5, refresh=found), 100, 24))
+    assert "unchanged 5 " in shown
+    assert "new 3  changed 4  unchanged 50  vanished 6" in shown
 
 
 def test_a_pipe_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
