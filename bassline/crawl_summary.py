@@ -22,9 +22,14 @@ def one_line(report: CrawlReport) -> str:
     before = ", finished before" if report.already_finished else ""
     counts = sorted([*report.dropped.items(), *report.failed.items()], key=lambda item: (-item[1], item[0]))
     reasons = ", ".join(f"{count:,} {console.literal(reason)}" for reason, count in counts)
-    return f"{report.kept:,} of {report.products:,} products kept in {len(report.labels)} labels{rate}{before}" + (
+    return f"{report.kept:,} of {report.products:,} products kept in {_labels_said(report)}{rate}{before}" + (
         f"; left out: {reasons}" if reasons else ""
     )
+
+
+def _labels_said(report: CrawlReport) -> str:
+    count = len(report.labels)
+    return f"{count} label{'s' * (count != 1)}"
 
 
 def show(report: CrawlReport) -> None:
@@ -52,8 +57,8 @@ def show(report: CrawlReport) -> None:
     for overlap in report.label_conflicts:
         out.print(Text.assemble(("! ", "yellow"), console.plain(str(overlap))), soft_wrap=True)
     if report.failed or report.failed_pages:
-        failed = [(sum(report.failed.values()), "products"), (report.failed_pages, "pages of listings")]
-        said = " and ".join(f"{count:,} {what}" for count, what in failed if count)
+        failed = [(sum(report.failed.values()), "product"), (report.failed_pages, "page")]
+        said = " and ".join(f"{count:,} {what}{'s' * (count > 1)}" for count, what in failed if count)
         out.print(f"[yellow]![/] {said} failed: the same command tries them again", soft_wrap=True)
     if report.dropped or report.failed:
         drops = report.folder / "drops.jsonl"

@@ -598,7 +598,7 @@ class Frontier:
         # INSERT OR IGNORE decides whether these bytes are new before anything is written to the part
         told = (self._writer.shard, outcome.dhash, result.job.told, self._generation, result.job.place)
         new = self._db.execute("INSERT OR IGNORE INTO sample VALUES (?, ?, ?, ?, ?, ?)", (outcome.key, *told)).rowcount
-        said = tuple(result.meta.get(name) for name in ("etag", "last_modified", "final_url", "fetched_at"))
+        said = tuple(result.meta.get(name) for name in _SAID)
         self._db.execute(_ANSWERED, (outcome.sha256, *said, image))
         if not new:
             self.dropped["duplicate"] = self.dropped.get("duplicate", 0) + 1
@@ -656,9 +656,11 @@ INSERT INTO category (url, depth, path, label, explored)
 SELECT ?, -1, '[]', '', 1 WHERE NOT EXISTS (SELECT 1 FROM category WHERE depth = -1)
 """
 _NEW_CATEGORY = "INSERT OR IGNORE INTO category (url, depth, path, label, next_page) VALUES (?, ?, ?, ?, ?)"
+_SAID = ("etag", "last_modified", "final_url", "fetched_at", "content_type")
 _ANSWERED = """
-UPDATE image SET (done, reason, detail, failed, picture, sha256, etag, last_modified, final_url, fetched_at)
-    = (1, NULL, NULL, 0, NULL, ?, ?, ?, ?, ?) WHERE id = ?
+UPDATE image
+SET (done, reason, detail, failed, picture, sha256, etag, last_modified, final_url, fetched_at, content_type)
+    = (1, NULL, NULL, 0, NULL, ?, ?, ?, ?, ?, ?) WHERE id = ?
 """
 _REFUSED = """
 UPDATE image SET (done, reason, detail, failed, sha256, picture, etag, last_modified) = (1, ?, ?, ?, NULL, ?, ?, ?)

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS image (
     etag TEXT,
     last_modified TEXT,
     final_url TEXT,
-    fetched_at TEXT
+    fetched_at TEXT,
+    content_type TEXT                        -- where it names another image type than the content's
 );
 CREATE INDEX IF NOT EXISTS image_pending ON image (host, id) WHERE done = 0;
 CREATE INDEX IF NOT EXISTS image_same ON image (sha256) WHERE sha256 IS NOT NULL;

@@ -51,8 +51,8 @@ class CrawlStats:
     `images` are thumbnail addresses known so far, `images_done` those answered for; `dropped` counts addresses by
     reason as they come in, and may change when the crawl is settled. Of a refresh, `unchanged` are the images that were
     asked for and have not changed, `refresh` is what it found, from settling on. `requests`, `bytes`, `seconds`
-    are of this run. Rates are of the last five seconds; `eta_s` is None while it cannot be known. `hosts` has the busiest
-    first. Queues: `listings_left` categories being or to be walked, `to_examine` images fetched, `to_ledger`
+    are of this run. Rates are of the last five seconds; `eta_s` is None while it cannot be known. `hosts` has the
+    busiest first. Queues: `listings_left` categories being or to be walked, `to_examine` images fetched, `to_ledger`
     results examined.
     """
 

@@ -41,7 +41,7 @@ WHERE key NOT IN (SELECT firsts.key FROM firsts JOIN product ON product.id = fir
 _TOLD_OTHERWISE = f"""
 SELECT sample.shard, sample.key, {NOW_TOLD}, {PLACE}, product.label, category.path, product.listing_url, product.url,
        product.maker, product.title, image.url, image.final_url, image.etag, image.last_modified, image.fetched_at,
-       product.row
+       image.content_type, product.row
 FROM sample JOIN firsts ON firsts.key = sample.key JOIN product ON product.id = firsts.id
 JOIN image ON image.id = product.image LEFT JOIN category ON category.id = product.category
 WHERE product.outcome = 'kept'
@@ -60,7 +60,7 @@ def settle(
     site: Site,
     labels: list[str],
     spent: dict[str, Any],
-    on_step: Callable[[str], None],
+    on_step: Callable[[str], None] = lambda step: None,
 ) -> int:
     """Settles a crawl whose verdicts are decided and whose shards are sealed, and publishes its set.
 
@@ -137,7 +137,7 @@ def _rewrite(
     amended: list[tuple[int, int, str, str]] = []
     for shard, key, told, place, label, path, *said, row in db.execute(_TOLD_OTHERWISE, {"generation": generation}):
         names = ("listing_url", "product_url", "maker", "title", "image_url", "final_url", "etag", "last_modified")
-        known = {"label": label, **dict(zip((*names, "fetched_at"), said, strict=True))}
+        known = {"label": label, **dict(zip((*names, "fetched_at", "content_type"), said, strict=True))}
         if path is not None:
             known["label_path"] = json.loads(path)
         if row is not None:
@@ -160,7 +160,10 @@ def _rewrite(
 
 
 def _with(known: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
-    return {**meta, **known}
+    made = {**meta, **known}
+    if made.get("content_type") is None:  # said only where it is another's
+        made.pop("content_type", None)
+    return made
 
 
 def _publish(

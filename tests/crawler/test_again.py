@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,31 @@ async def test_next_links_in_a_circle_end_where_it_closes(start_web, make_pictur
     report = await crawl(site(url), tmp_path / "set", limits=FAST)
     assert (report.labels, report.problems) == ({"basses": 3, "drums": 2}, {})
     assert asked == {"/basses/": 2, "/basses/?at=2": 1, "/basses/?at=3": 1, "drums": 1 + 3}
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+async def test_of_two_addresses_with_the_same_bytes_the_first_in_the_shop_counts(
+    start_web, make_picture, tmp_path, first
+):
+    """Whichever is answered first; nothing that the sample says is the other's."""
+    body, other_asked = make_picture(1), asyncio.Event()
+
+    async def image(request: web.Request) -> web.Response:
+        name = request.path.removeprefix("/i/").removesuffix(".jpg")
+        if name != first:
+            await asyncio.wait_for(other_asked.wait(), 20)
+        said = {"a": "image/png", "b": "image/jpeg"}[name]
+        response = web.Response(body=body, content_type=said, headers={"ETag": f'"{name}"'})
+        if name == first:
+            asyncio.get_running_loop().call_later(0.5, other_asked.set)
+        return response
+
+    url = await start_web(
+        {"/shop/": tiles("basses"), "/basses/": products("a", "b"), "/i/a.jpg": image, "/i/b.jpg": image}
+    )
+    report = await crawl(site(url), tmp_path / "set", limits=FAST)
+    assert (report.kept, report.dropped) == (1, {"duplicate": 1})
+    with ShardSet.open(tmp_path / "set") as found:
+        meta = found.meta(0)
+    assert (meta["image_url"], meta["final_url"], meta["product_url"]) == (f"{url}i/a.jpg",) * 2 + (f"{url}p/a",)
+    assert (meta["etag"], meta.get("content_type")) == ('"a"', "image/png")
