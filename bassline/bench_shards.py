@@ -20,11 +20,11 @@ def shards(
     samples: Annotated[int, typer.Option(min=256, help="Samples of the set that is made for it.")] = 20_000,
     image_bytes: Annotated[int, typer.Option(min=16, help="Bytes of each picture.")] = 5_000,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; a claim needs 5.")] = 5,
-    scratch: Annotated[Path | None, typer.Option(help="Folder to write in; some 10 KB a sample.")] = None,
+    scratch: Annotated[Path | None, typer.Option(help="Folder to write in; some 35 KB a sample.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the record here.")] = None,
     json: console.JsonFlag = False,
 ) -> None:
-    """Measure writing (beside tarfile), indexing, opening, reading, resuming and verifying shard sets.
+    """Measure writing (beside tarfile), indexing, opening, reading, resuming, verifying, grouping and splitting sets.
 
     Example: bassline bench shards --repeats 5 --out shards.json
     """
@@ -56,7 +56,7 @@ def shards(
 def shards_table(record: dict[str, Any]) -> Table:
     """What a shards record measured, and what each was to reach."""
     made = console.table(
-        "Shard sets: samples per second of one core, bytes per second of the clock",
+        "Shard sets: samples per second and seconds of one core, bytes per second of the clock, peak memory",
         "what", "measured", "95 %", "target", "",
         right=("measured", "95 %", "target"),
     )  # fmt: skip

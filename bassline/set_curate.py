@@ -124,7 +124,7 @@ def merge(
     ] = None,
     map_file: Annotated[
         Path | None,
-        typer.Option(metavar="TOML", help="[labels] for every set, [sets.NAME] for one: old name = new name."),
+        typer.Option(metavar="TOML", help="\\[labels] for every set, \\[sets.NAME] for one: old name = new name."),
     ] = None,
     json: console.JsonFlag = False,
 ) -> None:

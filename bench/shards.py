@@ -1,7 +1,8 @@
-"""How fast is the ground floor: writing, indexing, opening, reading, resuming and verifying a set of thumbnails.
+"""How fast is the ground floor: writing, indexing, opening, reading, resuming, verifying, grouping and splitting.
 
-Everything is measured in this process in interleaved rounds, on a set made for it: pictures of random bytes (nothing
-here decodes) with the JSON that a crawl writes. Writing is held against Python's tarfile, which writes the same members
+Everything but the split is measured in this process in interleaved rounds, on a set made for it: pictures of random
+bytes (nothing here decodes) with the JSON that a crawl writes. The split runs once, in a process of its own, for what
+it holds of memory. Writing is held against Python's tarfile, which writes the same members
 to the same disk and takes the same digest of what it wrote.
 """
 
@@ -13,6 +14,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -22,9 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.record import Record, measured
 from bench.stats import ratio, summarise
+from shards.duplicates import HASH_BITS, groups
 from shards.errors import ConfigError
 from shards.files import sha256_of
 from shards.index import INDEX_NAME, ROW, write_rows
@@ -41,6 +46,15 @@ _BATCH = 256
 _RESUME_AT = 0.1  # of the large set
 _STEP = 8704  # bytes a sample in the tars of the large set
 _EACH = 10_000  # samples in each of them
+_HASHES = 100_000
+_SPLIT = """
+import sys
+from pathlib import Path
+from shards.split import split
+split(Path(sys.argv[1]), Path(sys.argv[2]), fractions=[0.6, 0.2, 0.2])
+told = Path("/proc/self/status").read_text()
+print(int(told.partition("VmHWM:")[2].split()[0]) / 1000)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,8 @@ TARGETS = {
     "open": Target(0.2, below=True),  # of a million samples
     "resume/fresh": Target(1.1, below=True),
     "verify": Target(20_000),
+    "group": Target(10, below=True),  # 100,000 hashes
+    "split": Target(300, below=True),
 }
 """By the name of a measurement or ratio; rates are of one core, by processor time."""
 
@@ -71,6 +87,7 @@ def measure_shards(
     image_bytes: int = 5_000,
     repeats: int = 5,
     many: int = 1_000_000,
+    hashes: int = _HASHES,
     scratch: Path | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Record:
@@ -81,7 +98,8 @@ def measure_shards(
         image_bytes: of each picture.
         repeats: rounds, at least 5 for a claim.
         many: samples of a larger set, which is opened, and resumed at a tenth of it.
-        scratch: a folder for some 10 KB a sample; by default the system's temporary one.
+        hashes: how many are put into groups of near-duplicates.
+        scratch: a folder for some 35 KB a sample; by default the system's temporary one.
         on_progress: called with (done, total, name).
 
     Raises:
@@ -94,6 +112,7 @@ def measure_shards(
     with tempfile.TemporaryDirectory(prefix="bassline-shards-", dir=scratch) as temporary:
         folder = Path(temporary)
         made = list(_samples(samples, image_bytes))
+        crowd = _hashes(hashes)
         _make_many(folder / "many", many)
         steps: list[tuple[str, Callable[[], dict[str, float]]]] = [
             ("write", lambda: _write(folder / "set", made)),
@@ -102,6 +121,7 @@ def measure_shards(
             ("read", lambda: _read(folder / "set", samples)),
             ("open and resume", lambda: _many(folder / "many")),
             ("verify", lambda: _verify(folder / "set", samples)),
+            ("group", lambda: _group(crowd)),
         ]
         gc.collect()
         gc.freeze()  # the samples to write are the bench's own: collections are not to go through them again and again
@@ -111,8 +131,10 @@ def measure_shards(
                     on_progress(number * len(steps) + place, repeats * len(steps), name)
                 for what, value in step().items():
                     values.setdefault(what, []).append(value)
+        values |= _split(folder)
     gc.unfreeze()
     units = {"write": "bytes/s", "tarfile": "bytes/s", "open": "s", "fresh": "s", "resume": "s"}
+    units |= {"group": "s", "split": "MB"}
     ratios = {
         "write/tarfile": ratio(values["write"], values["tarfile"]),
         "resume/fresh": ratio(values["resume"], values["fresh"]),
@@ -124,9 +146,11 @@ def measure_shards(
     return Record(
         kind="shards",
         settings={
-            "samples": samples, "image_bytes": image_bytes, "open_samples": many, "batch": _BATCH,
+            "samples": samples, "image_bytes": image_bytes, "open_samples": many, "hashes": hashes, "batch": _BATCH,
             "repeats": repeats, "cache": "warm",
             "rates": "per second of processor time; written bytes per second of the clock",
+            "group": "seconds of processor time; hashes that crowd as those of photographs do",
+            "split": "peak memory of a process that splits the set 0.6, 0.2, 0.2",
         },
         measurements={name: measured(units.get(name, "samples/s"), summarise(one)) for name, one in values.items()},
         ratios={name: measured("ratio", one) for name, one in ratios.items()},
@@ -148,7 +172,8 @@ def _samples(count: int, size: int) -> Iterator[Sample]:
         key = hashlib.sha256(image).hexdigest()
         page = f"https://shop.example/instruments/basses/item-{n}"
         meta = {
-            "label": "ab"[n % 2], "sha256": key, "dhash": key * 2, "group": n, "width": 150, "height": 150,
+            "label": "ab"[n % 2], "sha256": key, "dhash": (key * 5)[: HASH_BITS // 4], "group": n,
+            "width": 150, "height": 150,
             "image_url": f"{page}.jpg", "final_url": f"{page}.jpg", "listing_url": f"{page}?page=3",
             "product_url": page, "label_path": ["instruments", "basses"], "title": f"A bass of its own, number {n}",
             "etag": key[:16], "fetched_at": "2026-01-01T00:00:00Z", "robots": "allowed", "site": "bench",
@@ -221,6 +246,36 @@ def _verify(folder: Path, samples: int) -> dict[str, float]:
     if findings:
         raise AssertionError(f"a set that was just written: {findings[0]}")
     return {"verify": samples / spent, "verify by the clock": samples / waited}
+
+
+def _hashes(count: int) -> NDArray[np.uint8]:
+    """Hashes that crowd: few coarse outlines, two of them in each hash, and one bit in a hundred its own."""
+    rng = np.random.default_rng(0)
+    coarse = (rng.standard_normal((1500, 2, 6, 6)) > 0.9).astype(np.uint8)
+    outlines = coarse.repeat(4, axis=2).repeat(4, axis=3)
+    side = outlines.shape[-1]
+    made = np.empty((count, HASH_BITS // 8), np.uint8)
+    for begin in range(0, count, 2000):
+        some = made[begin : begin + 2000]
+        left, right = rng.integers(len(outlines), size=(2, len(some)))
+        inside = np.arange(side) < rng.integers(4, 20, len(some))[:, None]
+        bits = np.where(inside[:, None, None, :], outlines[left], outlines[right])
+        some[:] = np.packbits((bits ^ (rng.random(bits.shape) < 0.01)).reshape(len(some), -1), axis=1)
+    return made
+
+
+def _group(hashes: NDArray[np.uint8]) -> dict[str, float]:
+    started = time.process_time()
+    groups(hashes)
+    return {"group": time.process_time() - started}
+
+
+def _split(folder: Path) -> dict[str, list[float]]:
+    command = [sys.executable, "-c", _SPLIT, str(folder / "set"), str(folder / "parts")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(f"the split failed: {done.stderr[-400:]}")
+    return {"split": [float(done.stdout)]}
 
 
 def _make_many(folder: Path, count: int) -> None:
