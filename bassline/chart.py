@@ -48,8 +48,9 @@ def line_chart(
     percent: bool = False,
     low: float | None = None,
     high: float | None = None,
+    axis: str = "epoch",
 ) -> Markup:
-    """Curves over epochs.
+    """Curves over epochs, or what `axis` says.
 
     Args:
         title: what the y axis is.
@@ -81,7 +82,7 @@ def line_chart(
     for tick in _ticks(first, last, 6):
         if first <= tick <= last and tick == round(tick):
             parts.append(f'<text x="{x(tick):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{tick:.0f}</text>')
-    parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end" class="axis">epoch</text>')
+    parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end" class="axis">{escape(axis)}</text>')
     if mark:
         at = x(mark[0])
         anchor, shift = ("end", -5) if at > _WIDTH * 0.7 else ("start", 5)
@@ -98,7 +99,7 @@ def line_chart(
                 shown = f"{value * 100:.2f} %" if percent else f"{value:.4f}"
                 parts.append(
                     f'<circle class="dot{line.tone}" cx="{x(epoch):.1f}" cy="{y(value):.1f}" r="2.6">'
-                    f"<title>{escape(line.name)}, epoch {epoch}: {shown}</title></circle>"
+                    f"<title>{escape(line.name)}, {escape(axis)} {epoch}: {shown}</title></circle>"
                 )
     parts.append("</svg>")
     legend = "".join(f'<span class="key"><i class="fill{line.tone}"></i>{escape(line.name)}</span>' for line in series)

@@ -45,6 +45,8 @@ class Record:
         verdict: what the numbers say, or None where the bench gives none.
         environment: the fingerprint.
         made_at: UTC, ISO 8601.
+        noise: by measurement, how far two measurements of the same thing lay apart (A/A runs), as a share; empty where
+            no A/A runs were taken.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class Record:
     verdict: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] = field(default_factory=lambda: fingerprint())
     made_at: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+    noise: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The record as it stands on disk."""
@@ -66,6 +69,7 @@ class Record:
             "measurements": dict(self.measurements),
             "ratios": dict(self.ratios),
             "verdict": dict(self.verdict) if self.verdict is not None else None,
+            "noise": dict(self.noise),
         }
 
 
@@ -98,10 +102,14 @@ def fingerprint() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "gpu": gpu,
+        "cuda": torch.version.cuda if gpu else None,
+        "kernel": platform.release(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
-    text = json.dumps(machine, sort_keys=True)
+    # What is under test may change between two records that are compared; what it runs on may not.
+    judged = {**machine, "packages": {name: v for name, v in machine["packages"].items() if name != "bassline"}}
+    text = json.dumps(judged, sort_keys=True)
     return {**machine, "digest": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
@@ -129,5 +137,6 @@ def read_record(path: Path) -> Record:
         **{
             key: data[key]
             for key in ("kind", "settings", "measurements", "ratios", "verdict", "environment", "made_at")
-        }
+        },
+        noise=data.get("noise") or {},  # records of before A/A runs have none
     )

@@ -7,13 +7,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Summary", "ratio", "summarise"]
+__all__ = ["Summary", "ratio", "summarise", "t95"]
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom (any handbook; the tests check them against scipy).
 _T95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
+
+
+def t95(degrees: int) -> float:
+    """Two-sided 95 % quantile of Student's t; the normal one beyond 30 degrees of freedom."""
+    return _T95[degrees - 1] if degrees <= len(_T95) else 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,7 @@ def summarise(values: Sequence[float]) -> Summary:
         return Summary(tuple(values), median, -math.inf, math.inf)
     mean = statistics.fmean(values)
     degrees = len(values) - 1
-    quantile = _T95[degrees - 1] if degrees <= len(_T95) else 1.96
-    half = quantile * statistics.stdev(values) / math.sqrt(len(values))
+    half = t95(degrees) * statistics.stdev(values) / math.sqrt(len(values))
     return Summary(tuple(values), median, mean - half, mean + half)
 
 

@@ -1,0 +1,224 @@
+"""From windows to a decomposition, a roofline and what-ifs. Pure: reads no clock and no file.
+
+Per image, with t the seconds of a mode and a repeat's own values taken together:
+
+    step         t(synthetic)
+    contention   t(shadow) - t(synthetic): the step while the loader works beside it
+    copy         t(replayed) - t(synthetic)
+    preparation  what else of an epoch the step waited for its batch. Where the host waits for the step (a CPU, or a
+                 stand-in) that is timed in place; on a GPU it is t(warm) - t(shadow) - copy.
+    unexplained  t(warm) less all of these; on a GPU there is no second way to know it, so it is None
+    fetch        t(cold) - t(warm), which cold epochs pay on top
+
+The prediction of a change is max(step' + copy', supply', cpu'/cores): a pipeline runs at its slowest part, and
+parts that share cores add up there.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.stats import Summary, summarise
+
+__all__ = [
+    "PARTS",
+    "PREPARING",
+    "Change",
+    "Evidence",
+    "Prediction",
+    "Roof",
+    "decompose",
+    "exposed",
+    "predict",
+    "roofline",
+]
+
+PARTS = ("step", "contention", "copy", "preparation", "unexplained")
+PREPARING = ("untar", "read", "decode", "collate", "dataset")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a verdict is drawn from.
+
+    Attributes:
+        seconds: mode -> seconds an image, one value a repeat; a mode that was not measured is absent.
+        waits: seconds an image that the warm epochs' step waited for its batch, copy included, one a repeat.
+        cpu: mode -> CPU seconds an image, medians.
+        ladder: stage -> seconds an image of that stage alone.
+        steps: fewest steps of any window.
+        host_step: whether the host waits for each step.
+        resident: whether the decoded set lay on the device.
+        warm_read, cold_read: bytes fetched from the disk over bytes of the images used; None: not known.
+        workers: (idle, all) of a loader's processes; None: it has none.
+        shards: how many the loader reads; None: not known.
+        disk: images/s of the evicted shards read in a row; None: not known.
+        cores: that this process may use.
+    """
+
+    seconds: Mapping[str, Sequence[float]]
+    waits: Sequence[float]
+    cpu: Mapping[str, float]
+    ladder: Mapping[str, float]
+    steps: int
+    host_step: bool = True
+    resident: bool = False
+    foreign: bool = False
+    warm_read: float | None = None
+    cold_read: float | None = None
+    workers: tuple[int, int] | None = None
+    shards: int | None = None
+    disk: float | None = None
+    cores: int = 1
+    decode_device: str = "cpu"
+
+    @property
+    def repeats(self) -> int:
+        """Of the mode that has fewest."""
+        return min((len(values) for values in self.seconds.values()), default=0)
+
+
+def decompose(evidence: Evidence) -> dict[str, Summary | None]:
+    """Seconds an image of each of PARTS, and of "fetch" and "epoch"; None is "not measured"."""
+    seconds = evidence.seconds
+    if not {"synthetic", "warm"} <= seconds.keys():
+        return dict.fromkeys((*PARTS, "fetch", "epoch"))
+    step, warm = seconds["synthetic"], seconds["warm"]
+    copy = _less(seconds["replayed"], step) if "replayed" in seconds and not evidence.resident else [0.0] * len(step)
+    copy = [max(value, 0.0) for value in copy]
+    beside = _less(seconds["shadow"], step) if "shadow" in seconds else None
+    whole = list(evidence.waits) if evidence.host_step else _less(warm, seconds.get("shadow", step))
+    copy = [min(one, max(all_, 0.0)) for one, all_ in zip(copy, whole, strict=True)]
+    preparation = [max(all_ - one, 0.0) for all_, one in zip(whole, copy, strict=True)]
+    parts: dict[str, Summary | None] = {
+        "step": summarise(step),
+        "contention": None if beside is None else summarise(beside),
+        "copy": summarise(copy) if "replayed" in seconds else None,
+        "preparation": summarise(preparation),
+        "unexplained": None,
+        "fetch": summarise(_less(seconds["cold"], warm)) if "cold" in seconds else None,
+        "epoch": summarise(warm),
+    }
+    if evidence.host_step and beside is not None:
+        rest = [w - wait - s - b for w, wait, s, b in zip(warm, whole, step, beside, strict=True)]
+        parts["unexplained"] = summarise(rest)
+    return parts
+
+
+def _less(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    return [one - other for one, other in zip(a, b, strict=True)]
+
+
+def exposed(evidence: Evidence) -> Summary:
+    """Share of warm epochs that the step waited for its input, copy included, one value a repeat.
+
+    Raises:
+        ValueError: warm or synthetic was not measured.
+    """
+    warm = evidence.seconds["warm"]
+    if evidence.host_step:
+        return summarise([wait / whole for wait, whole in zip(evidence.waits, warm, strict=True)])
+    alone = evidence.seconds.get("shadow", evidence.seconds["synthetic"])
+    return summarise([1 - one / whole for one, whole in zip(alone, warm, strict=True)])
+
+
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """One ceiling of the input path, images/s; `about` says what it is."""
+
+    name: str
+    rate: float
+    about: str
+
+
+def roofline(evidence: Evidence) -> list[Roof]:
+    """The ceilings, lowest first: no epoch is faster than the first, and the second says what removing it brings."""
+    median = {mode: statistics.median(values) for mode, values in evidence.seconds.items()}
+    ladder, roofs = evidence.ladder, []
+    if evidence.disk:
+        roofs.append(Roof("disk", evidence.disk, "the shards read in a row, out of a cold cache"))
+    if ladder.get("read") and not evidence.resident:
+        roofs.append(Roof("read", 1 / ladder["read"], "encoded images brought into memory, warm"))
+    if "synthetic" in evidence.cpu and "drained" in evidence.cpu:
+        together = evidence.cpu["synthetic"] + evidence.cpu["drained"]
+        if together > 0:
+            roofs.append(Roof("cores", evidence.cores / together, f"all CPU work on {evidence.cores} cores"))
+    if ladder.get("decode") and not evidence.resident:
+        where = "on the GPU" if evidence.decode_device == "cuda" else "on the run's threads"
+        roofs.append(Roof("decode", 1 / ladder["decode"], f"decoding alone, {where}"))
+    if ladder.get("collate", 0) > 1e-9 and not evidence.resident:
+        roofs.append(Roof("collate", 1 / ladder["collate"], "batches put together"))
+    if ladder.get("copy"):
+        roofs.append(Roof("copy", 1 / ladder["copy"], "batches brought into the step's buffers"))
+    if "drained" in median:
+        name = "gather" if evidence.resident else "supply"
+        roofs.append(Roof(name, 1 / median["drained"], "the whole loader without a step"))
+    if "synthetic" in median:
+        roofs.append(Roof("model", 1 / median["synthetic"], "the step alone, on a batch that is there"))
+    return sorted(roofs, key=lambda roof: roof.rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that might help.
+
+    Attributes:
+        name: in words.
+        settings: keys of the run file that make it.
+        step, copy, supply: seconds an image afterwards; None: as measured.
+        cpu: CPU seconds an image afterwards; None: as measured.
+    """
+
+    name: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    step: float | None = None
+    copy: float | None = None
+    supply: float | None = None
+    cpu: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a change would bring: images/s with an interval, and the gain over now (1 is none)."""
+
+    name: str
+    settings: Mapping[str, object]
+    rate: float
+    low: float
+    high: float
+    gain: float
+
+
+def predict(evidence: Evidence, changes: Sequence[Change]) -> list[Prediction]:
+    """Predicts each change, best first.
+
+    The model is held against what was measured as it is now. A prediction is the measured rate times the model's gain;
+    its interval is as wide as the model missed by, and the measurements' own spread.
+    """
+    now, parts = evidence.seconds["warm"], decompose(evidence)
+    step = statistics.median(evidence.seconds["synthetic"])
+    supply = statistics.median(evidence.seconds["drained"])
+    copy = parts["copy"].median if parts["copy"] else 0.0
+    cpu = evidence.cpu.get("synthetic", 0.0) + evidence.cpu.get("drained", 0.0)
+    measured = summarise(now)
+    base = max(step + copy, supply, cpu / evidence.cores)
+    missed = abs(base - measured.median) / measured.median
+    spread = max(
+        (high - low) / (2 * middle)
+        for low, high, middle in ((s.low, s.high, s.median) for s in map(summarise, evidence.seconds.values()))
+    ) if len(now) > 1 else 1.0  # fmt: skip
+    error = min(missed + spread, 0.95)
+    found = []
+    for change in changes:
+        after = max(
+            (step if change.step is None else change.step) + (copy if change.copy is None else change.copy),
+            supply if change.supply is None else change.supply,
+            (cpu if change.cpu is None else change.cpu) / evidence.cores,
+        )
+        # A model that is too fast by what it missed stays so: only its ratio is believed.
+        gain = base / after
+        rate = gain / measured.median
+        found.append(Prediction(change.name, change.settings, rate, rate * (1 - error), rate / (1 - error), gain))
+    return sorted(found, key=lambda prediction: -prediction.gain)

@@ -1,0 +1,164 @@
+"""One measuring process: opens its subject, and takes a timed window of each mode it was asked for.
+
+Called by `bench.zygote` in a process of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from bench.process import child_processes, read_bytes
+
+__all__ = ["MODES", "measure"]
+
+MODES = ("synthetic", "replayed", "warm", "cold", "drained", "shadow", "bare", "ladder")
+_WARM_UP = 8  # batches: more than a stream keeps ahead, so that a full queue is not taken for speed
+_LONGEST = 10  # windows of `seconds`, for the least number of steps
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Measures the job's modes, in its order.
+
+    Args:
+        job: `config`, `data`, `loader`, `compute`, `hook` (see `OwnRun`, `ForeignLoader`); `modes`; `seconds` of a
+            window; `steps`, the least in one; `rate`, images/s at which a shadow is drained, 0 for as fast as it goes.
+
+    Returns:
+        `about`, `fill_s`, and for each mode what `_window` gives; for "ladder" seconds a batch by stage.
+    """
+    subject = _open(job)
+    found: dict[str, Any] = {"about": subject.about, "fill_s": subject.fill_s}
+    rate = job.get("rate") or 0.0
+    with closing(subject):
+        for mode in job["modes"]:
+            if mode == "ladder":
+                found[mode] = subject.ladder(job["seconds"], 5)
+                continue
+            found[mode] = _mode(subject, mode, job["seconds"], job["steps"], rate)
+            if mode == "warm":
+                rate = found[mode]["images"] / found[mode]["seconds"]
+    return found
+
+
+def _open(job: dict[str, Any]) -> Any:
+    from trainer.config import RunConfig
+
+    config = RunConfig.model_validate(job["config"]) if job["config"] else None
+    if job["loader"]:
+        from bench.foreign import ForeignLoader
+
+        return ForeignLoader(job["loader"], config, job["compute"], job["hook"])
+    from bench.own_run import OwnRun
+
+    assert config is not None
+    return OwnRun(config, Path(job["data"]), job["compute"], job["hook"])
+
+
+def _mode(subject: Any, mode: str, seconds: float, steps: int, rate: float) -> dict[str, Any]:
+    def none(size: int) -> None:
+        pass
+
+    batches: Callable[[], Iterator[int]] = {
+        "synthetic": subject.stay, "replayed": subject.replay, "drained": subject.drain, "shadow": subject.stay,
+    }.get(mode, subject.batches)  # fmt: skip
+    step = none if mode == "drained" else subject.step
+    if mode != "shadow":
+        # What is cold is cold from its first batch on, so it gets no warm-up by its own data.
+        return _window(subject, batches(), step, seconds, steps, warm_up=0 if mode == "cold" else _WARM_UP,
+                       timed=mode != "bare")  # fmt: skip
+    stop, started = threading.Event(), threading.Event()
+    beside = threading.Thread(target=_drain, args=(subject, rate, stop, started), daemon=True)
+    beside.start()
+    started.wait(60)
+    try:
+        return _window(subject, batches(), step, seconds, steps)
+    finally:
+        stop.set()
+        beside.join()
+
+
+def _drain(subject: Any, rate: float, stop: threading.Event, started: threading.Event) -> None:
+    """Drains the loader at `rate` images/s, or as fast as it goes."""
+    done, begun = 0, time.perf_counter()
+    with closing(subject.drain()) as batches:
+        for size in batches:
+            started.set()
+            done += size
+            ahead = done / rate - (time.perf_counter() - begun) if rate else 0.0
+            if stop.wait(max(ahead, 0.0)) or stop.is_set():
+                return
+
+
+def _window(
+    subject: Any,
+    batches: Iterator[int],
+    step: Callable[[int], None],
+    seconds: float,
+    least: int,
+    *,
+    warm_up: int = _WARM_UP,
+    timed: bool = True,
+) -> dict[str, Any]:
+    """Batches for about `seconds` and at least so many steps, but no longer than ten times `seconds`.
+
+    Returns:
+        `images`, `steps`, `seconds`; `wait_s`, of which the step waited for its batch (copy included); `waits` and
+        `takes`, milliseconds of the first 200 steps; `cpu_s` of all threads and workers; `read_bytes`; `workers`,
+        (idle, all) of a loader's processes.
+    """
+    clock = time.perf_counter
+    if not warm_up:  # the net and its threads are warmed on what lies in the buffers
+        for _ in range(3):
+            step(subject.batch)
+    with closing(batches) as source:  # type: ignore[type-var]
+        for _ in range(warm_up):
+            step(next(source))
+        subject.wait()
+        workers = getattr(subject, "worker_seconds", None)
+        busy = workers() if workers else {}
+        fetched, used = read_bytes(), _cpu_s()
+        images = taken = 0
+        waited = 0.0
+        waits: list[float] = []
+        takes: list[float] = []
+        begun = now = clock()
+        while True:
+            if timed:
+                before = now
+                size = next(source)
+                got = clock()
+                step(size)
+                now = clock()
+                waited += got - before
+                if len(waits) < 200:
+                    waits.append(round((got - before) * 1e3, 3))
+                    takes.append(round((now - before) * 1e3, 3))
+            else:
+                size = next(source)
+                step(size)
+                now = clock()
+            images += size
+            taken += 1
+            spent = now - begun
+            if (spent >= seconds and taken >= least) or spent >= _LONGEST * seconds:
+                break
+        subject.wait()
+        spent = clock() - begun
+        found: dict[str, Any] = {
+            "images": images, "steps": taken, "seconds": spent, "wait_s": waited, "waits": waits, "takes": takes,
+            "cpu_s": _cpu_s() - used, "read_bytes": read_bytes() - fetched, "workers": None,
+        }  # fmt: skip
+        if workers:
+            from bench.foreign import idle_workers
+
+            found["workers"] = idle_workers(busy, workers())
+    return found
+
+
+def _cpu_s() -> float:
+    return time.process_time() + sum(child_processes().values())

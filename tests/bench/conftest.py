@@ -1,0 +1,58 @@
+"""A small real split, and one mother of measuring processes for all tests: torch is imported there once."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bench.stalls import PRELOAD
+from bench.zygote import Zygote
+from shards.sample import Sample
+from shards.shard_set import finish
+from shards.writer import ShardWriter
+from tests.bench.plants import FOLDER
+from trainer.config import RunConfig, resolve
+
+
+@pytest.fixture(scope="session")
+def split(instruments10: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96, 8 and 8 real thumbnails of two labels, shrunk to 64 pixels, which decode in 0.1 ms; a shard each."""
+    root = tmp_path_factory.mktemp("bench-split")
+    files = [sorted((instruments10 / name).iterdir())[:56] for name in ("guitar", "violin")]
+    for part, first, last in (("train", 0, 48), ("val", 48, 52), ("test", 52, 56)):
+        (root / part).mkdir()
+        with ShardWriter(root / part) as writer:
+            for label, each in enumerate(files):
+                for number, file in enumerate(each[first:last]):
+                    small = io.BytesIO()
+                    with Image.open(file) as image:
+                        image.convert("RGB").resize((64, 64)).save(small, "jpeg")
+                    writer.add(Sample(f"{label}-{first + number}", small.getvalue(), "jpg", label, {}))
+            writer.seal()
+        finish(root / part, ("guitar", "violin"), source={"test": "bench"}, split=part).close()
+    return root
+
+
+@pytest.fixture(scope="session")
+def zygote(split: Path) -> Iterator[Zygote]:
+    os.environ[FOLDER] = str(split / "train")
+    with Zygote((*PRELOAD, "tests.bench.plants")) as mother:
+        yield mother
+
+
+@pytest.fixture(scope="session")
+def small() -> RunConfig:
+    """Streams batches of eight at 64 pixels into a one-layer net."""
+    return resolve(
+        {
+            "name": "small",
+            "data": {"size": 64, "decoder": "simplejpeg", "threads": 1, "mode": "stream"},
+            "net": {"layers": [{"kernel": 5, "maps": 2}]},
+            "train": {"batch": 8, "epochs": 1, "device": "cpu"},
+        }
+    )

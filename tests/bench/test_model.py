@@ -1,0 +1,111 @@
+"""The decomposition, the rules and the what-ifs on made-up numbers: all of it is pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.model import Change, Evidence, decompose, predict, roofline
+from bench.verdict import RULES, judge
+
+
+def _near(value: float, share: float = 0.005) -> list[float]:
+    return [value * (1 + share * step) for step in (-2, -1, 0, 1, 2)]
+
+
+def _evidence(step: float, wait: float, *, copy: float = 0.0, beside: float = 0.0, rest: float = 0.0) -> Evidence:
+    """Seconds an image; `wait` has the copy in it."""
+    return Evidence(
+        seconds={
+            "synthetic": _near(step), "replayed": _near(step + copy), "shadow": _near(step + beside),
+            "warm": _near(step + beside + wait + rest), "drained": _near(max(wait - copy, step / 2)),
+        },
+        waits=_near(wait), cpu={"synthetic": step, "drained": step / 4}, steps=50, cores=2,
+        ladder={"untar": 1e-6, "read": 1e-5, "decode": 1e-3, "collate": 1e-6, "copy": copy + 1e-6},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("evidence", "name", "binding"),
+    [
+        (_evidence(1e-3, 1e-3), "INPUT_BOUND", "decode"),
+        (_evidence(1e-3, 1e-3, copy=0.9e-3), "INPUT_BOUND", "copy"),
+        (_evidence(1e-3, 1e-4), "INPUT_LIMITED", "decode"),
+        (_evidence(1e-3, 1e-5), "COMPUTE_BOUND", "step"),
+        (_evidence(1e-3, 1e-5, beside=2e-4), "CONTENDED", "cores"),
+        (_evidence(1e-3, 1e-5, rest=3e-4), "UNEXPLAINED", ""),
+        (replace(_evidence(1e-3, 1e-3), workers=(1, 2), shards=1), "INPUT_BOUND", "shards"),
+        (replace(_evidence(1e-3, 1e-3), workers=(1, 4), shards=None), "INPUT_BOUND", "workers"),
+        (replace(_evidence(1e-3, 1e-3), steps=19), "INSUFFICIENT", ""),
+        (replace(_evidence(1e-3, 1e-3), warm_read=0.5), "INSUFFICIENT", ""),
+        (replace(_evidence(1e-3, 1e-3), seconds={}), "INSUFFICIENT", ""),
+        (replace(_evidence(1e-3, 1e-3), resident=True), "INPUT_BOUND", "gather"),
+        (replace(_evidence(1e-3, 1e-3), ladder={}), "INPUT_BOUND", "loader"),
+    ],
+)
+def test_the_first_rule_that_holds_names_it(evidence: Evidence, name: str, binding: str) -> None:
+    found = judge(evidence)
+    assert (found.name, found.binding) == (name, binding)
+    assert found.sentence.startswith(f"{name}: ")
+
+
+def test_an_interval_over_a_line_is_undecided_and_says_how_many_repeats_it_needs() -> None:
+    wide = replace(_evidence(1e-3, 2.5e-4), waits=[1e-4, 2e-4, 2.6e-4, 3e-4, 4.5e-4])
+    found = judge(wide)
+    assert found.name == "UNDECIDED"
+    assert "repeats would tell" in found.sentence
+
+
+def test_four_repeats_are_too_few() -> None:
+    whole = _evidence(1e-3, 1e-3)
+    few = replace(whole, seconds={mode: values[:4] for mode, values in whole.seconds.items()}, waits=whole.waits[:4])
+    assert judge(few).name == "INSUFFICIENT"
+    assert "4 repeats" in judge(few).sentence
+
+
+positive = st.floats(1e-6, 1e-1)
+
+
+@given(positive, positive, st.floats(0, 1), st.floats(0, 0.5))
+def test_the_parts_add_up_to_the_epoch(step: float, wait: float, share: float, beside: float) -> None:
+    parts = decompose(_evidence(step, wait, copy=wait * share, beside=step * beside))
+    whole = parts["epoch"]
+    assert whole is not None
+    known = [parts[name] for name in ("step", "contention", "copy", "preparation", "unexplained")]
+    assert sum(part.median for part in known if part) == pytest.approx(whole.median, rel=0.05)
+
+
+@given(positive, positive, st.floats(0, 1), st.floats(0, 0.5), st.integers(0, 40))
+def test_every_evidence_gets_one_verdict(step: float, wait: float, share: float, beside: float, steps: int) -> None:
+    evidence = replace(_evidence(step, wait, copy=wait * share, beside=step * beside), steps=steps)
+    assert judge(evidence).name in {name for name, _ in RULES}
+
+
+def test_on_a_gpu_the_wait_is_a_difference() -> None:
+    on_gpu = replace(_evidence(1e-3, 1e-3), host_step=False, waits=_near(1e-9))
+    parts = decompose(on_gpu)
+    assert parts["unexplained"] is None
+    assert parts["preparation"] is not None
+    assert parts["preparation"].median == pytest.approx(1e-3, rel=0.05)
+    assert judge(on_gpu).name == "INPUT_BOUND"
+
+
+def test_the_roofline_is_sorted_and_complete() -> None:
+    roofs = roofline(replace(_evidence(1e-3, 2e-3), disk=50_000.0))
+    assert [roof.rate for roof in roofs] == sorted(roof.rate for roof in roofs)
+    assert {"disk", "read", "cores", "decode", "copy", "supply", "model"} <= {roof.name for roof in roofs}
+    assert roofs[0].name == "supply"
+
+
+def test_predictions_scale_what_binds() -> None:
+    evidence = replace(_evidence(1e-3, 1e-3), cpu={})  # warm 2 ms, drained 1 ms: half as fast as the model's best
+    faster, none = predict(evidence, [Change("half the step", step=5e-4), Change("half the copy", copy=0.0)])
+    assert (faster.name, none.gain) == ("half the step", 1.0)
+    slow = replace(evidence, seconds={**evidence.seconds, "drained": _near(2e-3)})
+    (found,) = predict(slow, [Change("twice the threads", supply=1e-3)])
+    assert found.gain == pytest.approx(2.0, rel=0.01)
+    assert found.low <= found.rate <= found.high
+    assert found.rate == pytest.approx(1000, rel=0.02)
