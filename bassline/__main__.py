@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bassline import __version__, bench, console, crawl, demo, predict, report, set_commands, shop, train
+from bassline import __version__, battery, bench, console, crawl, demo, predict, report, set_commands, shop, train
 
 __all__ = ["app", "main"]
 
@@ -53,6 +53,7 @@ app.command()(console.command(shop.shop))
 app.command()(console.command(crawl.crawl))
 app.add_typer(set_commands.app, name="shards")
 app.command()(console.command(train.train))
+app.command()(console.command(battery.battery))
 app.command()(console.command(report.report))
 app.command()(console.command(predict.predict))
 app.add_typer(bench.app, name="bench")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-__all__ = ["Series", "bars", "line_chart", "stacked_bar"]
+__all__ = ["Point", "Series", "bars", "line_chart", "point_chart", "stacked_bar"]
 
 _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 34
@@ -23,6 +23,17 @@ class Series:
     tone: int
     first: int = 1
     dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value at x with its interval (low and high equal value where there is none) and its tooltip."""
+
+    x: float
+    value: float
+    low: float
+    high: float
+    said: str
 
 
 def _ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -105,6 +116,80 @@ def line_chart(
     legend = "".join(f'<span class="key"><i class="fill{line.tone}"></i>{escape(line.name)}</span>' for line in series)
     caption = f'<figcaption>{escape(title)} <span class="legend">{legend}</span></figcaption>'
     return Markup(f"<figure>{caption}{''.join(parts)}</figure>")
+
+
+def point_chart(
+    title: str,
+    points: Sequence[Point],
+    axis: str,
+    *,
+    percent: bool = False,
+    low: float | None = None,
+    log: bool = False,
+    joined: bool = True,
+    line: tuple[float, str] | None = None,
+    tone: int = 1,
+) -> Markup:
+    """Points with intervals against a number.
+
+    Args:
+        title: what the y axis is.
+        points: in any order.
+        axis: what the x axis is.
+        percent: y values are fractions, shown as per cent.
+        low: where the y axis starts; by default at the data.
+        log: x on a logarithmic scale.
+        joined: a line through the points.
+        line: a value to compare with, dashed, and its name.
+        tone: the theme's colour, 1 to 6.
+    """
+    shown = sorted((point for point in points if math.isfinite(point.value)), key=lambda point: point.x)
+    if not shown:
+        return Markup("")
+    ends = [end for point in shown for end in (point.low, point.high)] + ([line[0]] if line else [])
+    ticks = _ticks(min(ends) if low is None else low, max(ends))
+    bottom, top = ticks[0], ticks[-1] if ticks[-1] > ticks[0] else ticks[0] + 1
+    first, last = _scaled(shown[0].x, log), _scaled(shown[-1].x, log)
+
+    def x(value: float) -> float:
+        return _LEFT + 14 + (_scaled(value, log) - first) / ((last - first) or 1) * (_WIDTH - _LEFT - _RIGHT - 28)
+
+    def y(value: float) -> float:
+        return _HEIGHT - _BOTTOM - (value - bottom) / (top - bottom) * (_HEIGHT - _TOP - _BOTTOM)
+
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">']
+    for tick in ticks:
+        label = f"{tick * 100:.4g} %" if percent else _text(tick)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{label}</text>')
+    under = -100.0
+    for value in dict.fromkeys(point.x for point in shown):
+        if x(value) - under >= 34:  # what would run into its neighbour is left out
+            under = x(value)
+            parts.append(f'<text x="{under:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{value:.4g}</text>')
+    parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end" class="axis">{escape(axis)}</text>')
+    if line:
+        where = f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(line[0]):.1f}" y2="{y(line[0]):.1f}"'
+        parts.append(f'<line class="tone6" stroke-dasharray="5 4" {where}/>')
+        parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{y(line[0]) - 5:.1f}" text-anchor="end">{escape(line[1])}</text>')
+    if joined:
+        path = " ".join(f"{x(point.x):.1f},{y(point.value):.1f}" for point in shown)
+        parts.append(f'<polyline class="tone{tone}" points="{path}"/>')
+    for point in shown:
+        at, up, down = x(point.x), y(point.high), y(point.low)
+        if point.high > point.low:
+            bar = f"M{at:.1f} {up:.1f}V{down:.1f}M{at - 4:.1f} {up:.1f}h8M{at - 4:.1f} {down:.1f}h8"
+            parts.append(f'<path class="tone{tone}" fill="none" d="{bar}"/>')
+        parts.append(
+            f'<circle class="dot{tone}" cx="{at:.1f}" cy="{y(point.value):.1f}" r="3.6">'
+            f"<title>{escape(point.said)}</title></circle>"
+        )
+    parts.append("</svg>")
+    return Markup(f"<figure><figcaption>{escape(title)}</figcaption>{''.join(parts)}</figure>")
+
+
+def _scaled(value: float, log: bool) -> float:
+    return math.log10(value) if log else value
 
 
 def stacked_bar(parts: Sequence[tuple[str, float]], unit: str = "s") -> Markup:

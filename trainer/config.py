@@ -33,6 +33,7 @@ __all__ = [
     "Train",
     "config_hash",
     "load_run",
+    "read_tables",
     "resolve",
     "to_toml",
 ]
@@ -244,10 +245,16 @@ class Test(StrictModel):
 
 
 class Select(StrictModel):
-    """Which epoch is kept. patience: epochs without a better one before the run stops, 0 for never."""
+    """Which epoch is kept, and when to stop before the last.
 
-    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    metric: the lowest loss, or the highest of the others, on the validation part.
+    patience: epochs without a better one before the run stops, 0 for never.
+    stop_collapsed: epochs in a row of saying one label only before the run stops, 0 for never.
+    """
+
+    metric: Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auroc"] = "val_loss"
     patience: Count = 0
+    stop_collapsed: Count = 0
 
 
 class RunConfig(StrictModel):
@@ -276,9 +283,18 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: a file or override is wrong; names the file, the dotted key and what was expected.
     """
-    merged = _with_bases(path, ())
+    merged = read_tables(path)
     merged.setdefault("name", path.stem)
     return resolve(merged, overrides, where=str(path))
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file laid over those of the files it stands on, nothing checked yet.
+
+    Raises:
+        ConfigError: a file is missing or no TOML, or stands on itself.
+    """
+    return _with_bases(path, ())
 
 
 def resolve(data: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "run") -> RunConfig:

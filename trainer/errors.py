@@ -6,6 +6,9 @@ TrainError                     a run could not be done
 ├── RunChanged                 the run folder holds a run of another configuration or another data set
 ├── NothingDecoded             not one image of a part could be decoded
 ├── LossNotFinite              the training loss became NaN or infinite
+├── RunStopped                 whoever watches the run ended it before its last epoch
+├── BatteryBusy                another process runs this battery into the same folder
+├── NotComparable              two runs were not tested on the same images
 └── ModelUnreadable            a file is not a model of ours
 """
 
@@ -16,11 +19,14 @@ from pathlib import Path
 from shards.errors import BasslineError
 
 __all__ = [
+    "BatteryBusy",
     "LabelsDiffer",
     "LossNotFinite",
     "ModelUnreadable",
+    "NotComparable",
     "NothingDecoded",
     "RunChanged",
+    "RunStopped",
     "SplitIncomplete",
     "TrainError",
 ]
@@ -73,6 +79,29 @@ class LossNotFinite(TrainError):
     def __init__(self, epoch: int, lr: float) -> None:
         self.epoch, self.lr = epoch, lr
         super().__init__(f"the training loss is not finite after epoch {epoch}; lower optim.lr (now {lr:g})")
+
+
+class RunStopped(TrainError):
+    """The run was ended by whoever watches its epochs; nothing was tested."""
+
+    def __init__(self, epoch: int, reason: str) -> None:
+        self.epoch, self.reason = epoch, reason
+        super().__init__(f"stopped after epoch {epoch}: {reason}")
+
+
+class BatteryBusy(TrainError):
+    """Two processes would train the same runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(f"{folder}: another `bassline battery` runs into it; wait for it, or give another --out")
+
+
+class NotComparable(TrainError):
+    """Two runs were tested on different images, so their difference says nothing of the models."""
+
+    def __init__(self, first: str, second: str, problem: str) -> None:
+        super().__init__(f"{first} and {second}: {problem}; train both on one split")
 
 
 class ModelUnreadable(TrainError):

@@ -18,6 +18,7 @@ from trainer.result import (
     read_result,
 )
 from trainer.session import Session
+from trainer.shared import Shared
 from trainer.split_data import open_split
 
 __all__ = ["Progress", "fit"]
@@ -30,6 +31,8 @@ def fit(
     *,
     started: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_epoch: Callable[[dict[str, Any]], str | None] | None = None,
+    shared: Shared | None = None,
 ) -> dict[str, Any]:
     """Trains, selects, tests; writes the run folder `out`. Called again it goes on, or gives back what is finished.
 
@@ -39,6 +42,8 @@ def fit(
         out: the run folder; made if missing.
         started: `time.monotonic()` at the command's start, so that times count from there; by default from this call.
         on_progress: called some ten times a second and at the end of each stage.
+        on_epoch: called with each line of metrics.jsonl but the last; a reason in words ends the run there, untested.
+        shared: what runs before this one decoded and compiled; the same numbers, sooner.
 
     Returns:
         The object that result.json holds.
@@ -48,6 +53,7 @@ def fit(
         RunChanged: `out` holds a run of another configuration or other data.
         ConfigError: the configuration does not fit the data or the machine.
         LossNotFinite: the run diverged.
+        RunStopped: `on_epoch` ended it.
     """
     began = time.monotonic() if started is None else started
     with closing(open_split(data)) as split:
@@ -61,7 +67,8 @@ def fit(
             return finished
         header = f"# config_hash {config_hash(config)}\n# data_digest {split.digest}\n"
         write_atomic(out / "run.toml", [(header + to_toml(config)).encode()])
-        return Session(config, split, out, Clock(began, state and state["clock"]), on_progress).go(state)
+        clock = Clock(began, state and state["clock"])
+        return Session(config, split, out, clock, on_progress, on_epoch=on_epoch, shared=shared).go(state)
 
 
 def _refuse_change(out: Path, what: str, then: str, now: str) -> None:

@@ -24,8 +24,8 @@ from trainer.clock import Clock
 from trainer.config import RunConfig, config_hash
 from trainer.decode import Decoder
 from trainer.device import choose_device, choose_precision, describe, keep_pages
-from trainer.errors import LossNotFinite
-from trainer.executor import Eager, bare_rate, open_executor
+from trainer.errors import LossNotFinite, RunStopped
+from trainer.executor import bare_rate, open_executor
 from trainer.metrics import Metrics, measure
 from trainer.nets import build_net, parameters_of
 from trainer.optim import Optimiser
@@ -40,6 +40,7 @@ from trainer.result import (
     write_result,
     write_test,
 )
+from trainer.shared import PartKey, Shared, shape_of
 from trainer.split_data import SplitData
 from trainer.step import Normaliser, Step
 from trainer.store import Feed, Moments, decode_all, free_bytes
@@ -58,7 +59,8 @@ class Session:
         split: its data.
         out: the run folder.
         clock: counts from the command's start.
-        on_progress: see `trainer.fit.fit`.
+        on_progress, on_epoch: see `trainer.fit.fit`.
+        shared: what runs before this one left for it.
 
     Raises:
         ConfigError: device or precision are not to be had here.
@@ -71,9 +73,14 @@ class Session:
         out: Path,
         clock: Clock,
         on_progress: Callable[[Progress], None] | None,
+        *,
+        on_epoch: Callable[[dict[str, Any]], str | None] | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.config, self.split, self.out, self.clock = config, split, out, clock
         self.on_progress, self._told = on_progress, 0.0
+        self.on_epoch, self.shared = on_epoch, shared
+        self.collapsed, self.stopped = 0, ""
         self.device = choose_device(config.train)
         self.precision = choose_precision(config.train, self.device)
         if self.device.type == "cpu":
@@ -96,6 +103,8 @@ class Session:
             if state is not None:
                 self._take_up(state)
             with closing(History(self.out / METRICS_NAME, self.epoch)) as history:
+                for line in history.lines:
+                    self._count_collapsed(line)
                 self._train(train, val, history)
                 rate = history.images_per_s()
             return self._finish(train, val, rate)
@@ -133,7 +142,12 @@ class Session:
         stage = "test" if part == "test" else "decode"
         tell = partial(self._tell_decoded, stage, before, total or len(source))
         if self.mode == "resident":
-            return decode_all(source, part, decoder, self.device, moments=moments, on_progress=tell)
+            decode = partial(decode_all, source, part, decoder, self.device, moments=moments, on_progress=tell)
+            if self.shared is None:
+                return decode()
+            data = self.config.data
+            key = PartKey(self.split.digest, part, data.size, data.fit, self.decoder_name, self.device.type)
+            return self.shared.store(key, source, moments, decode)
         return scan(source, part, decoder, moments=moments, on_progress=tell)
 
     def build(self, train: Feed) -> None:
@@ -152,26 +166,39 @@ class Session:
         per_epoch = -(-len(train.samples) // batch)
         mean, std = (torch.tensor(values, dtype=torch.float32, device=self.device) for values in (self.mean, self.std))
         normalise = Normaliser(mean, std, max(batch, test_batch), size, channels_last=config.train.channels_last)
-        weights = class_weights(config.optim, train, labels)
-        self.step = Step(
-            net,
-            Optimiser(net, config.optim, per_epoch * config.train.epochs),
-            normalise,
-            batch=batch,
-            size=size,
-            precision=self.precision,
-            how=config.augment,
-            label_smoothing=config.optim.label_smoothing,
-            class_weights=None if weights is None else torch.from_numpy(weights).to(self.device),
-            average=config.average,
-            test_flip=config.test.flip,
-            kinds=len(labels),
-        )
+        steps = per_epoch * config.train.epochs
+        shape = shape_of(config, self.split.digest, self.decoder_name, self.device.type, self.precision, batch)
+        # An average begins with the net's own weights and Muon's groups know their rates: such a step is made anew.
+        plain = config.average.kind == "none" and config.optim.kind != "muon"
+        shared = self.shared if plain else None
+        kept = shared.take(shape) if shared is not None else None
+        if kept is not None:
+            kept.step.restore({**kept.fresh, **{f"net.{name}": value for name, value in net.state_dict().items()}})
+            kept.step.optimiser.retune(config.optim, steps)
+            self.step, self.executor = kept.step, kept.executor
+        else:
+            weights = class_weights(config.optim, train, labels)
+            self.step = Step(
+                net,
+                Optimiser(net, config.optim, steps),
+                normalise,
+                batch=batch,
+                size=size,
+                precision=self.precision,
+                how=config.augment,
+                label_smoothing=config.optim.label_smoothing,
+                class_weights=None if weights is None else torch.from_numpy(weights).to(self.device),
+                average=config.average,
+                test_flip=config.test.flip,
+                kinds=len(labels),
+            )
+            self.executor = open_executor(config.train.executor, self.step)
+            if shared is not None:
+                shared.keep(shape, self.step, self.executor)
         self.net = self.step.judged
         self.test_images = torch.empty((test_batch, size, size, 3), dtype=torch.uint8, device=self.device)
         self.test_labels = torch.empty(test_batch, dtype=torch.int64, device=self.device)
         self.best_weights = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
-        self.executor: Eager = open_executor(config.train.executor, self.step)
 
     def _take_up(self, state: dict[str, Any]) -> None:
         """Goes on after the last kept epoch."""
@@ -202,7 +229,8 @@ class Session:
                 raise LossNotFinite(epoch, config.optim.lr)
             with self.clock.spend("validate"):
                 self._tell("validate", 0, len(val.samples))
-                measured = self._measure(val, self.split.train.labels)[0]
+                by_area = self.config.select.metric == "val_auroc"
+                measured = self._measure(val, self.split.train.labels, full=by_area)[0]
                 if measured.loss is None or not np.isfinite(measured.loss):
                     raise LossNotFinite(epoch, config.optim.lr)
                 self.epoch = epoch
@@ -221,7 +249,10 @@ class Session:
             }
             history.add(line)
             self._line = line
+            self._count_collapsed(line)
             self._tell("train", trained, trained, now=True)
+            if self.on_epoch is not None and not self._over() and (reason := self.on_epoch(line)):
+                raise RunStopped(epoch, reason)
             if time.monotonic() - kept >= config.train.checkpoint_s or self._over():
                 with self.clock.spend("save"):
                     history.sync()
@@ -229,8 +260,19 @@ class Session:
                 kept = time.monotonic()
 
     def _over(self) -> bool:
-        patience = self.config.select.patience
-        return self.epoch >= self.config.train.epochs or bool(patience and self.since_best >= patience)
+        """Whether the last epoch is done; says in `stopped` why it came before the configured last."""
+        select = self.config.select
+        if self.epoch >= self.config.train.epochs:
+            return True
+        if select.patience and self.since_best >= select.patience:
+            self.stopped = "patience"
+        elif select.stop_collapsed and self.collapsed >= select.stop_collapsed:
+            self.stopped = "collapsed"
+        return bool(self.stopped)
+
+    def _count_collapsed(self, line: dict[str, Any]) -> None:
+        """Epochs in a row that said one label only; from the history, so that it survives a kill."""
+        self.collapsed = self.collapsed + 1 if line["val_single_class"] is not None else 0
 
     def _train_epoch(self, train: Feed, epoch: int) -> tuple[int, float, int]:
         """Trains on an epoch's samples; gives how many, the sum of their losses, and how many were right."""
@@ -248,8 +290,13 @@ class Session:
             self._tell("train", done, len(order))
         return done, float(step.loss_sum), int(step.correct)  # the epoch's one wait for the device
 
-    def _measure(self, feed: Feed, labels: tuple[str, ...]) -> tuple[Metrics, NDArray[np.int64], NDArray[np.float32]]:
-        """Tests the net as it is: the measures, which samples, and their probabilities float32 (M, labels)."""
+    def _measure(
+        self, feed: Feed, labels: tuple[str, ...], *, full: bool = False
+    ) -> tuple[Metrics, NDArray[np.int64], NDArray[np.float32]]:
+        """Tests the net as it is: the measures, which samples, and their probabilities float32 (M, labels).
+
+        full: with what is measured on probabilities, which sorts them label by label.
+        """
         self.net.eval()
         answers = torch.empty((len(feed.samples), len(labels)), device=self.device)
         seen: list[NDArray[np.int64]] = []
@@ -263,11 +310,13 @@ class Session:
         logits = answers[:row].cpu()
         loss = float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(truth)))
         probabilities = logits.softmax(1).numpy()
-        return measure(truth, probabilities.argmax(1), labels, loss), samples, probabilities
+        measured = measure(truth, probabilities.argmax(1), labels, loss, probabilities if full else None)
+        return measured, samples, probabilities
 
     def _select(self, measured: Metrics) -> None:
-        by_loss = self.config.select.metric == "val_loss"
-        value = measured.loss if by_loss else measured.accuracy
+        metric = self.config.select.metric
+        by_loss = metric == "val_loss"
+        value = getattr(measured, metric.removeprefix("val_"))
         best = self.best["value"]
         if value is None or not (best is None or (value < best if by_loss else value > best)):
             self.since_best += 1
@@ -315,7 +364,7 @@ class Session:
             self.net.load_state_dict(self.best_weights)
             with closing(self.open_decoder()) as decoder:
                 test = self._feed("test", self.split.test, decoder, None)
-                measured, samples, probabilities = self._measure(test, labels)
+                measured, samples, probabilities = self._measure(test, labels, full=True)
             write_test(self.out / TEST_NAME, self.split.test, samples, probabilities, labels)
         with self.clock.spend("ceiling"):
             bare = bare_rate(self.executor, min(2.0, 0.05 * self.clock.parts["train"]))
@@ -326,6 +375,7 @@ class Session:
             "epochs": self.epoch,
             "best_epoch": self.best["epoch"],
             "min_loss": self.best["loss"],
+            "stopped": self.stopped or None,
             "val": self.best["val"],
             "test": measured.to_json(),
             "single_class": measured.single_class,

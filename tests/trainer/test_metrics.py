@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as peer
 
-from trainer.metrics import confusion_of, measure, wilson
+from trainer.metrics import auroc, brier, calibration_error, confusion_of, measure, wilson
 
 LABELS = ("a", "b", "c", "d")
 answers = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=200)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25, deadline=None)
 @given(answers)
 def test_agrees_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     truth, answer = np.array(pairs, np.int64).T
@@ -63,3 +64,55 @@ def test_the_originals_collapse_is_called_one() -> None:
 
 def test_confusion_rows_are_the_truth() -> None:
     assert confusion_of(np.array([0, 0, 1]), np.array([1, 1, 1]), 2).tolist() == [[0, 2], [0, 1]]
+
+
+shares = st.lists(st.lists(st.integers(0, 6), min_size=4, max_size=4), min_size=4, max_size=60)
+
+
+@settings(max_examples=30, deadline=None)
+@given(shares, st.integers(2, 4), st.randoms())
+def test_auroc_agrees_with_scikit_learn_ties_too(rows: list[list[int]], labels: int, draw: Random) -> None:
+    scores = np.array(rows, np.float64)[:, :labels] + 1  # small whole numbers: many ties
+    probabilities = scores / scores.sum(1, keepdims=True)
+    truth = np.array([*range(labels), *(draw.randrange(labels) for _ in rows[labels:])])[: len(rows)]
+    if labels == 2:
+        probabilities[:, 0] = 1 - probabilities[:, 1]
+        expected = peer.roc_auc_score(truth, probabilities[:, 1])
+    else:
+        expected = peer.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro", labels=range(labels))
+    assert auroc(truth, probabilities) == pytest.approx(expected)
+
+
+def test_auroc_of_one_label_is_not_measured() -> None:
+    assert auroc(np.zeros(3, np.int64), np.full((3, 2), 0.5, np.float32)) is None
+    # the third label is not there: the mean is over the other two
+    rows = np.array([[0.8, 0.1, 0.1], [0.3, 0.4, 0.3], [0.1, 0.8, 0.1]], np.float32)
+    assert auroc(np.array([0, 1, 1]), rows) == 1.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(shares)
+def test_brier_and_calibration_against_their_definitions(rows: list[list[int]]) -> None:
+    scores = np.array(rows, np.float64) + 1
+    probabilities = scores / scores.sum(1, keepdims=True)
+    truth = np.arange(len(rows)) % 4
+    pairs = zip(probabilities, truth, strict=True)
+    wanted = np.mean([sum((p - (i == t)) ** 2 for i, p in enumerate(row)) for row, t in pairs])
+    assert brier(truth, probabilities) == pytest.approx(wanted)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
+    gap = 0.0
+    for number in range(15):
+        inside = (confidence > number / 15) & (confidence <= (number + 1) / 15)
+        if inside.any():
+            gap += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
+    assert calibration_error(truth, probabilities) == pytest.approx(gap)
+
+
+def test_a_sure_and_right_model_is_calibrated() -> None:
+    truth = np.array([0, 1, 1])
+    sure = np.eye(2, dtype=np.float32)[truth]
+    assert calibration_error(truth, sure) == brier(truth, sure) == 0
+    assert calibration_error(truth, 1 - sure) == 1
+    assert brier(truth, 1 - sure) == 2
+    assert measure(truth, sure.argmax(1), ("a", "b")).auroc is None
+    assert measure(truth, sure.argmax(1), ("a", "b"), None, sure).auroc == 1
