@@ -8,7 +8,7 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from markupsafe import Markup
@@ -17,11 +17,20 @@ from bassline import chart, console, places, results
 from bassline.run_folder import Run, find_runs
 from shards.errors import BasslineError, ConfigError
 
-__all__ = ["report", "write_page"]
+if TYPE_CHECKING:
+    from shards.shard_set import ShardSet
+
+__all__ = ["data_uri", "report", "write_page"]
 
 MISTAKES = 24
 _SELECTED = {"val_loss": "lowest validation loss", "val_accuracy": "highest validation accuracy"}
 _MIME = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+
+def data_uri(source: ShardSet, index: int) -> str:
+    """An image of a set as an address that holds it."""
+    body = base64.b64encode(bytes(source.image(index))).decode()
+    return f"data:{_MIME.get(source.ext(index), 'image/jpeg')};base64,{body}"
 
 
 def _mistakes(run: Run, data: Path | None) -> tuple[list[dict[str, str]], int]:
@@ -43,14 +52,13 @@ def _mistakes(run: Run, data: Path | None) -> tuple[list[dict[str, str]], int]:
             index = index_of.get(str(answer["key"]))
             if index is None:
                 continue
-            data_uri = base64.b64encode(bytes(test.image(index))).decode()
             shown.append(
                 {
                     "key": str(answer["key"]),
                     "truth": str(answer["label"]),
                     "said": str(answer["predicted"]),
                     "sure": f"{100 * float(answer['probability']):.1f} %",
-                    "uri": f"data:{_MIME.get(test.ext(index), 'image/jpeg')};base64,{data_uri}",
+                    "uri": data_uri(test, index),
                 }
             )
     return shown, len(wrong)
@@ -185,23 +193,39 @@ def write_page(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders, or folders of run folders.")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="DIR...", help="Run folders, or folders of run folders.")
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(parser=places.lazy, metavar="PARTS", help="The split, for the thumbnails of the mistakes."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The HTML page [default: report.html in the first DIR].")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="Two run folders: McNemar's test, and the images where they differ."),
+    ] = None,
     json: console.JsonFlag = False,
 ) -> None:
-    """Print the results table of finished runs and write one HTML page.
+    """Print the results table of finished runs and write one HTML page; or compare two on the same test images.
 
     Example: bassline report demo/run --data demo/split
+
+    Example: bassline report --compare runs/T5 runs/T7 --data demo/split
     """
-    found = find_runs(runs)
+    if bool(runs) == (compare is not None):
+        raise ConfigError("report", "", "give run folders, or --compare A B")
     if data is not None and not (data / "test").is_dir():
         raise ConfigError(
             "--data", "", f"{data} holds no test/ shard set; give the folder `bassline shards split` made"
         )
+    if compare is not None:
+        from bassline.compare import compare_runs
+
+        compare_runs(*compare, data, out, json=json)
+        return
+    assert runs is not None
+    found = find_runs(runs)
     page = out or runs[0] / "report.html"
     if not page.parent.is_dir():
         raise ConfigError("--out", "", f"{page.parent} is not a folder; create it first")
