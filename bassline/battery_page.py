@@ -55,7 +55,10 @@ def _page(battery: Battery, columns: Sequence[Column], rows: Sequence[Outcome]) 
         groups=groups if any(name for name, _ in groups) else [],
         headings=[(column.heading, column.group, column.key in ("run", "state", "net", "note")) for column in columns],
         rows=[
-            [(column.cell(each), column.group, column.key in ("run", "state", "net", "note")) for column in columns]
+            [
+                (column.cell(each), column.group, column.key in ("run", "state", "net", "note"), column.key == "note")
+                for column in columns
+            ]
             for each in rows
         ],
         against=_against(battery, done),

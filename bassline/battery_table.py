@@ -115,6 +115,7 @@ def columns_of(battery: Battery, outcomes: Sequence[Outcome]) -> list[Column]:
     made = [
         Column("run", "run", lambda each: each.entry.name, brief=True),
         Column("state", "state", lambda each: each.end.state),
+        Column("note", "note", lambda each: note_of(each) or None, brief=True),
         Column("batch", "batch", _config("train.batch")),
         Column("lr", "lr", _config("optim.lr"), _general, brief=bool(battery.search)),
         Column("momentum", "momentum", _config("optim.momentum"), _general),
@@ -147,7 +148,6 @@ def columns_of(battery: Battery, outcomes: Sequence[Outcome]) -> list[Column]:
             Column("original_to_best_s", "to best", _original("to_best_min", 60), console.seconds, group=group),
             Column("original_total_s", "total", _original("total_min", 60), console.seconds, group=group, brief=True),
         ]  # fmt: skip
-    made.append(Column("note", "note", lambda each: note_of(each) or None, brief=True))
     shown = {"run", "min_loss", "test_accuracy"}
     return [each for each in made if each.key in shown or any(each.value(outcome) is not None for outcome in outcomes)]
 
