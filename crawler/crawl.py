@@ -19,14 +19,15 @@ from crawler.crawl_errors import NothingFound, OtherSite
 from crawler.explore import explore
 from crawler.fetch import Fetcher
 from crawler.frontier import Frontier
+from crawler.garbage import seldom_searched
 from crawler.guard import Guard
 from crawler.limits import Limits
 from crawler.list_source import load_list
+from crawler.outcomes import outcomes, write_drops
 from crawler.overlaps import overlaps
 from crawler.quota import release
 from crawler.refresh import Vanished, carry_over, changes, to_reopen
 from crawler.report import DROPS_NAME, CrawlReport, CrawlStats
-from crawler.settle import outcomes, settle, write_drops
 from crawler.site import Site
 from crawler.traffic import OnEvent, Traffic
 from crawler.url_list import digest
@@ -120,7 +121,8 @@ def run(
             vanished=vanished,
         )
 
-    return asyncio.run(interruptible())
+    with seldom_searched():
+        return asyncio.run(interruptible())
 
 
 class _Crawl:
@@ -244,6 +246,8 @@ class _Crawl:
             raise NothingFound(self._site.site.name, f"not one image was kept; {DROPS_NAME} says why")
         spent = await self._spent()
         self._stats.refresh = await self._frontier.call(changes)
+
+        from crawler.settle import settle  # numpy: 0.2 s, when the set is made
 
         def on_step(step: str) -> None:
             self._stats.step = step

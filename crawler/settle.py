@@ -18,20 +18,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from crawler.outcomes import outcomes, write_drops
 from crawler.pictures import Pictures
 from crawler.places import NOW_TOLD, PLACE
-from crawler.report import DROPS_NAME
 from crawler.shelf import Shelf, remove_leftovers
 from crawler.site import Site
 from crawler.verdicts import KEY, groups_of
 from shards import tar
-from shards.files import map_file, write_atomic
+from shards.files import map_file
 from shards.index import INDEX_NAME, tar_samples
 from shards.shard_errors import ShardError
 from shards.shard_set import ShardSet, finish, read_manifest
 from shards.writer import Edit, rewrite
 
-__all__ = ["outcomes", "settle", "write_drops"]
+__all__ = ["settle"]
 
 _DOOMED = """
 SELECT shard, key FROM sample
@@ -95,19 +95,6 @@ def settle(
     shelf.commit()
     remove_leftovers(db, shelf.folder, shelf.staging)
     return number
-
-
-def outcomes(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
-    """Settled products by outcome: {"kept": {"kept": n}, "dropped": {reason: n}, "failed": {reason: n}}."""
-    counted: dict[str, dict[str, int]] = {"kept": {}, "dropped": {}, "failed": {}}
-    query = (
-        "SELECT coalesce(image.failed AND image.sha256 IS NULL, 0), outcome, count(*)"
-        " FROM product LEFT JOIN image ON image.id = product.image"
-        " WHERE outcome IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 2"
-    )
-    for failed, outcome, count in db.execute(query):
-        counted["kept" if outcome == "kept" else "failed" if failed else "dropped"][outcome] = count
-    return counted
 
 
 def _keep_pictures(db: sqlite3.Connection, shelf: Shelf, doomed: dict[int, list[str]]) -> None:
@@ -201,21 +188,3 @@ def _is_published(folder: Path, tars: list[Path], labels: list[str], source: dic
     if (folder / f"{INDEX_NAME}.next").exists():  # a kill came between manifest and index
         return False
     return (told, list(manifest.labels), [info.name for info in manifest.shards]) == (known, labels, names)
-
-
-def write_drops(db: sqlite3.Connection, folder: Path) -> None:
-    """Writes drops.jsonl: a line for each product that is not kept, with the address of its image and the reason.
-
-    `sha256` names the image where its bytes are had: in the ledger (`crawler.pictures`) or, of a duplicate, in the set.
-    """
-    query = (
-        "SELECT image.url, product.url, product.label, product.outcome, product.detail, product.title,"
-        " lower(hex(coalesce(image.sha256, image.picture))) FROM product"
-        " LEFT JOIN image ON image.id = product.image WHERE product.outcome <> 'kept' ORDER BY product.url"
-    )
-    names = ("url", "product_url", "label", "reason", "detail", "title", "sha256")
-    rows = ((*row[:6], row[6] or None) for row in db.execute(query))
-    write_atomic(
-        folder / DROPS_NAME,
-        (json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False).encode() + b"\n" for row in rows),
-    )

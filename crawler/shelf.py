@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.files import fsync_folder
+from shards.manifest import read_manifest
 from shards.shard_errors import ShardError
-from shards.shard_set import load_set_index, read_manifest
 from shards.writer import shard_name
 
 __all__ = ["Shelf", "forget_lost", "remove_leftovers"]
@@ -70,6 +70,8 @@ def forget_lost(db: sqlite3.Connection, folder: Path) -> int:
 
     What is kept and not in the shards is fetched again (`crawler.verdicts.decide`).
     """
+    from shards.shard_set import load_set_index  # numpy: 0.2 s
+
     try:
         manifest = read_manifest(folder)
         keys = {key.decode() for key in load_set_index(folder, manifest).keys.tolist()}

@@ -20,7 +20,6 @@ from crawler.limits import Limits
 from crawler.selectors import NodeSelector, Pattern, Selector, compile_pattern, compile_selector
 from crawler.url_list import UrlList
 from crawler.urls import absolute, ascii_host, host_of, netloc_of
-from shards.duplicates import HASH_BITS
 from shards.errors import ConfigError
 from shards.toml_file import StrictModel, merge, read_toml, validate
 
@@ -122,6 +121,8 @@ class Listing(StrictModel):
 
 
 def _is_fingerprint(value: str) -> str:
+    from shards.duplicates import HASH_BITS  # numpy and Pillow: 0.3 s
+
     if not re.fullmatch(rf"[0-9a-f]{{64}}|[0-9a-f]{{{HASH_BITS // 4}}}", value.lower()):
         raise ValueError(f"expected 64 (sha256) or {HASH_BITS // 4} (dhash) hex digits, not {len(value)} characters")
     return value.lower()

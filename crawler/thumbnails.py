@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import simplejpeg
-from PIL import Image
-
 from crawler.crawl_errors import Refused
 from shards.dimensions import dimensions
-from shards.duplicates import dhash, near
 from shards.sample import EXTENSIONS, sniff
 
 if TYPE_CHECKING:  # a process that examines needs no site files
+    from PIL import Image
+
     from crawler.site import Drop
 
 __all__ = ["KEY_HEX_DIGITS", "Thumbnail", "examine", "mislabelled"]
@@ -82,6 +80,8 @@ def examine(body: bytes, drop: Drop, content_type: str = "") -> Thumbnail:
         raise Refused("aspect", f"{width}x{height}, at most {drop.max_aspect:g} to 1")
     if drop.mislabelled and (said := mislabelled(kind, content_type)):
         raise Refused("mislabelled", f"Content-Type {said}, the content is {kind}")
+    from shards.duplicates import dhash  # numpy and Pillow: 0.3 s that only who examines pays
+
     image = _decode(body, kind)
     if image.size != size:
         raise Refused("broken", f"header says {width}x{height}, decoded {image.width}x{image.height}")
@@ -109,6 +109,8 @@ _MEDIA_TYPES = {
 
 def _placeholder(found: Thumbnail, known: Sequence[str]) -> str | None:
     """Which of the known placeholders an image is: by its sha256, or near to one by its dhash."""
+    from shards.duplicates import near
+
     for one in known:
         if len(one) == _SHA256_DIGITS:
             if found.sha256.hex() == one:
@@ -120,6 +122,9 @@ def _placeholder(found: Thumbnail, known: Sequence[str]) -> str | None:
 
 def _decode(body: bytes, kind: str) -> Image.Image:
     """Every pixel, as RGB. Raises Refused."""
+    import simplejpeg
+    from PIL import Image
+
     if kind == "jpg":
         try:
             # a quarter of Pillow's time, and it says what libjpeg would only warn of; frombuffer copies no pixels

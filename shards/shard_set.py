@@ -21,6 +21,7 @@ from shards import tar
 from shards.address import is_address, local_or_address
 from shards.files import fsync_folder, sha256_of, write_atomic
 from shards.index import INDEX_NAME, Index, TarSample, load_index, map_file, tar_samples, walk_tars, write_index
+from shards.manifest import FORMAT, MANIFEST_NAME, VERSION, Manifest, digest_of, parse_manifest, read_manifest
 from shards.quarantine import Quarantined, read_quarantine
 from shards.sample import EXTENSIONS, Sample
 from shards.shard_errors import ManifestDamaged, ManifestMissing, ShardError, StaleIndex, TarDamaged
@@ -40,36 +41,8 @@ __all__ = [
     "rebuild",
 ]
 
-MANIFEST_NAME = "dataset.json"
 ORIGIN_NAME = ".origin.json"  # in a folder that stands for a set in a store: its address
 NEXT_INDEX = f"{INDEX_NAME}.next"  # of the manifest that is about to be, or has just become, dataset.json
-_FORMAT, _VERSION = "bassline shard set", 1
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What dataset.json says.
-
-    Args:
-        labels: the names that labels count in.
-        counts: samples per label, every label named.
-        shards: name, samples, bytes and sha256 of each tar, in order.
-        split: name of the part, if the set is one.
-        source: where it came from.
-        digest: sha256 over the shards' sha256 in order: the same for the same samples, wherever they lie.
-    """
-
-    labels: tuple[str, ...]
-    counts: dict[str, int]
-    shards: tuple[ShardInfo, ...]
-    split: str | None
-    source: dict[str, Any]
-    digest: str
-
-    @property
-    def samples(self) -> int:
-        """Number of samples."""
-        return sum(info.samples for info in self.shards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +95,14 @@ def finish(
     write_index(folder, shards, walked, name=NEXT_INDEX)
     counts = np.bincount(walked.rows["label"], minlength=len(labels)).tolist()
     manifest = {
-        "format": _FORMAT,
-        "version": _VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "samples": len(walked.rows),
         "labels": list(labels),
         "counts": dict(zip(labels, counts, strict=True)),
         "split": split,
         "source": source,
-        "digest": _digest(shards),
+        "digest": digest_of(shards),
         "shards": [asdict(info) for info in shards],
     }
     write_atomic(folder / MANIFEST_NAME, [json.dumps(manifest, ensure_ascii=False, indent=1).encode(), b"\n"])
@@ -174,49 +147,6 @@ def _known_groups(folder: Path) -> dict[str, int] | None:
         return None
     groups = index.rows["group"].tolist()
     return {bytes(key).decode("utf-8", "surrogateescape"): group for key, group in zip(index.keys, groups, strict=True)}
-
-
-def _digest(shards: Sequence[ShardInfo]) -> str:
-    return hashlib.sha256("".join(info.sha256 for info in shards).encode()).hexdigest()
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Reads dataset.json.
-
-    Raises:
-        ManifestMissing, ManifestDamaged
-    """
-    path = folder / MANIFEST_NAME
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise ManifestMissing(folder) from None
-    return parse_manifest(text, path)
-
-
-def parse_manifest(text: bytes, path: Path) -> Manifest:
-    """The manifest that `text` is; `path` is named where it is none.
-
-    Raises:
-        ManifestDamaged
-    """
-    try:
-        told = json.loads(text)
-        if told["format"] != _FORMAT or told["version"] != _VERSION:
-            raise ManifestDamaged(path, f"not a {_FORMAT} of version {_VERSION}")
-        manifest = Manifest(
-            labels=tuple(told["labels"]),
-            counts=dict(told["counts"]),
-            shards=tuple(ShardInfo(**info) for info in told["shards"]),
-            split=told["split"],
-            source=told["source"],
-            digest=told["digest"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ManifestDamaged(path, f"cannot be read ({error!r})") from None
-    if _digest(manifest.shards) != manifest.digest:
-        raise ManifestDamaged(path, "its digest is not that of its shards")
-    return manifest
 
 
 def _tars(folder: Path, manifest: Manifest) -> Sequence[memoryview]:

@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from shards.files import MAPPED, forget
 from shards.shard_errors import TarDamaged
 
@@ -212,6 +210,8 @@ def _plain(data: memoryview, offsets: list[int], sizes: list[int]) -> list[Membe
     """The members of headers that are regular files without extension headers; None if one is not, or is damaged."""
     if not offsets:
         return []
+    import numpy as np  # 0.2 s that a process which only writes does not pay
+
     blocks = np.frombuffer(b"".join([data[at : at + BLOCK] for at in offsets]), np.uint8).reshape(-1, BLOCK)
     told = blocks[:, 148:154].astype(np.int64) - ord("0")
     sums = (

@@ -20,10 +20,11 @@ from crawler.extract import Item
 from crawler.frontier import LEDGER_NAME, Frontier, Result
 from crawler.limits import Limits
 from crawler.listing import Listed
+from crawler.outcomes import outcomes
 from crawler.pictures import pictures
 from crawler.quota import release
 from crawler.refresh import carry_over
-from crawler.settle import outcomes, settle
+from crawler.settle import settle
 from crawler.shop.catalogue import catalogue
 from crawler.shop.render import render
 from crawler.site import Decision, Drop, Site, load_site

@@ -219,7 +219,7 @@ def test_a_million_samples_open_fast(tmp_path: Path) -> None:
     import time
 
     from shards.index import ROW, write_rows
-    from shards.shard_set import _digest
+    from shards.manifest import digest_of
     from shards.tar import header
     from shards.writer import ShardInfo
 
@@ -238,7 +238,7 @@ def test_a_million_samples_open_fast(tmp_path: Path) -> None:
             file.truncate(info.bytes)
     write_rows(tmp_path / INDEX_NAME, shards, rows, keys, np.arange(n, dtype="<u4"))
     told = {"format": "bassline shard set", "version": 1, "labels": ["a"], "counts": {"a": n}, "split": None}
-    told |= {"source": {}, "digest": _digest(shards), "samples": n}
+    told |= {"source": {}, "digest": digest_of(shards), "samples": n}
     told["shards"] = [{"name": i.name, "samples": i.samples, "bytes": i.bytes, "sha256": i.sha256} for i in shards]
     (tmp_path / MANIFEST_NAME).write_text(json.dumps(told))
     seconds = []
