@@ -61,6 +61,8 @@ def test_every_command_has_an_example_and_json(words: list[str], capsys: pytest.
         (["shop", "--images", "nowhere"], "nowhere is not a folder"),
         (["demo", "--images", "nowhere"], "nowhere is not a folder"),
         (["train", "nowhere.toml", "--data", "parts", "--out", "run"], "nowhere.toml: no such file"),
+        (["train", "nowhere.toml", "--data", "parts"], "--out: a run folder was expected"),
+        (["train", "nowhere.toml", "--data", "parts", "--show", "a.png"], "nowhere.toml: no such file"),
         (["shards", "split", "set", "--out", "parts"], "give one of --counts, --fractions and --label-counts"),
         (["shards", "split", "set", "--out", "parts", "--counts", "1,2"], "expected three numbers"),
         (["shards", "split", "set", "--out", "parts", "--label-counts", "12"], "expected LABEL=N,N,N"),
