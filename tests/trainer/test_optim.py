@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.average import ema_decay
@@ -154,17 +154,15 @@ def test_class_weights_weigh_and_mixup_takes_shares() -> None:
     assert losses[-1] < losses[0]
 
 
-def test_balanced_weights_are_scikit_learns() -> None:
-    from sklearn.utils.class_weight import compute_class_weight
-
+def test_balanced_weights_make_labels_count_the_same() -> None:
     labels = np.array([0] * 50 + [1] * 7 + [3] * 3)
-    theirs = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
-    mine = balanced_weights(labels, 4)
-    assert np.allclose(mine[[0, 1, 3]], theirs)
-    assert mine[2] == 0
+    weights = balanced_weights(labels, 4)
+    assert np.allclose(weights, [60 / 150, 60 / 21, 0, 60 / 9])  # sklearn's n_samples / (n_classes * bincount)
+    assert np.allclose(weights[labels].mean(), 1)
 
 
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(0, 2**31), st.integers(1, 12))
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(0, 2**31), st.integers(1, 8))
 def test_balanced_epochs_are_balanced_over_labels_and_samples(counts: list[int], seed: int, epochs: int) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
     samples = np.flatnonzero(np.random.default_rng(0).random(len(labels)) < 0.9)

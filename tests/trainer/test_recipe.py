@@ -91,7 +91,10 @@ def test_class_weights_of_another_number_of_labels_are_refused(split: Path, tmp_
 
 def test_a_torchvision_model_trains(split: Path, tmp_path: Path) -> None:
     config = everything("train.epochs=1", "data.size=32")
-    tables = {**config.model_dump(mode="json"), "net": {"kind": "torchvision", "name": "shufflenet_v2_x0_5"}}
+    tables = config.model_dump(mode="json") | {
+        "net": {"kind": "torchvision", "name": "shufflenet_v2_x0_5"},
+        "optim": {"lr": 0.01},
+    }
     result = fit(resolve(tables), split, tmp_path)
     assert result["parameters"] > 100_000
     assert torch.isfinite(torch.tensor(result["min_loss"]))
