@@ -37,7 +37,7 @@ class Plan:
         compute: what stands in for the step, such as "sleep:20ms", or empty.
         hook: see `bench.stages`, or empty.
         repeats: processes a mode; a verdict needs 5.
-        seconds: of a window, which lasts until `steps` steps too, but no longer than ten times this.
+        seconds: of a window, which lasts until `steps` steps too, but no longer than thirty times this.
         apart: each mode in a process of its own; otherwise one process a repeat, which the tests take for their haste.
         tax: measure warm epochs without the tool's own timers too.
         aa: every mode once more, for the noise floor.

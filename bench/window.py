@@ -18,7 +18,7 @@ __all__ = ["MODES", "measure"]
 
 MODES = ("synthetic", "replayed", "warm", "cold", "drained", "shadow", "bare", "ladder")
 _WARM_UP = 8  # batches: more than a stream keeps ahead, so that a full queue is not taken for speed
-_LONGEST = 10  # windows of `seconds`, for the least number of steps
+_LONGEST = 30  # windows of `seconds`, for the least number of steps
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _window(
     warm_up: int = _WARM_UP,
     timed: bool = True,
 ) -> dict[str, Any]:
-    """Batches for about `seconds` and at least so many steps, but no longer than ten times `seconds`.
+    """Batches for about `seconds` and at least so many steps, but no longer than thirty times `seconds`.
 
     Returns:
         `images`, `steps`, `seconds`; `wait_s`, of which the step waited for its batch (copy included); `waits` and

@@ -111,7 +111,7 @@ def _measure(wish: dict[str, Any], pipe: int) -> None:
             {"error": said if isinstance(error, BasslineError) else f"{type(error).__name__}: {said}"[:500]}
         )
     with os.fdopen(pipe, "w") as out:
-        out.write(text)
+        out.write(text + "\n")
     sys.stderr.flush()
 
 
@@ -130,11 +130,11 @@ def _main() -> None:
             os._exit(0)
         os.close(write)
         with os.fdopen(read) as pipe:
-            text = pipe.read()
+            text = pipe.readline()  # not to the end: a loader's workers hold the other end open for seconds more
         os.waitpid(child, 0)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)  # loader workers that outlived it
-        answers.write((text or json.dumps({"error": "the process was killed"})) + "\n")
+        answers.write(text or json.dumps({"error": "the process was killed"}) + "\n")
         answers.flush()
 
 
