@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,6 +111,8 @@ def train(
             "bassline train", "--out", "a run folder was expected, such as --out runs/T5 (or --show aug.png)"
         )
     result = run_training(run_file, data, out, overrides or [], started=STARTED)
+    if int(os.environ.get("RANK", "0")):
+        return  # torchrun: the first process says it for all
     from bassline import report, results
     from bassline.run_folder import read_run
 

@@ -192,6 +192,9 @@ class Train(StrictModel):
 
     sampling: `permutation` brings every image once an epoch, `balanced` as many images of each label, as long an epoch
         as before: those of a rare label several times, those of a common one every few epochs.
+    sync_norm: with several processes, batch norm over all of them, as one process would; false: each over its share.
+    deterministic: on a GPU only kernels that give the same bits each time, so that a resumed run is exact; slower. A
+        CPU gives them anyway.
     checkpoint_s: least seconds between two `last.pt`.
     """
 
@@ -202,6 +205,8 @@ class Train(StrictModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     executor: Literal["auto", "eager", "compiled", "graph"] = "auto"
     channels_last: bool = False
+    sync_norm: bool = True
+    deterministic: bool = False
     sampling: Literal["permutation", "balanced"] = "permutation"
     checkpoint_s: Annotated[float, Field(ge=0)] = 5.0
 

@@ -106,5 +106,10 @@ def _squares(gpu: bool, size: int) -> Any:
         image, size=extent, roi_start=start, roi_end=end, interp_type=types.INTERP_TRIANGULAR, antialias=True
     )
     return fn.slice(
-        image, anchor, [size, size], axes=(0, 1), out_of_bounds_policy="pad", fill_values=[WHITE, WHITE, WHITE]
+        image,
+        start=anchor,
+        shape=[size, size],
+        axes=(0, 1),
+        out_of_bounds_policy="pad",
+        fill_values=[WHITE, WHITE, WHITE],
     )

@@ -13,7 +13,7 @@ import torch
 from shards.errors import ConfigError
 from trainer.config import Train
 
-__all__ = ["choose_device", "choose_precision", "describe", "keep_pages"]
+__all__ = ["be_deterministic", "choose_device", "choose_precision", "describe", "keep_pages"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -27,7 +27,10 @@ def choose_device(train: Train) -> torch.device:
     there = torch.cuda.is_available()
     if train.device == "cuda" and not there:
         raise ConfigError("train.device", "cuda", 'there is no NVIDIA GPU here; "cpu" or "auto"')
-    return torch.device("cuda" if there and train.device != "cpu" else "cpu")
+    if not there or train.device == "cpu":
+        return torch.device("cpu")
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # torchrun gives each process its own GPU
+    return torch.device("cuda")
 
 
 def choose_precision(train: Train, device: torch.device) -> str:
@@ -50,6 +53,17 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def be_deterministic(wanted: bool) -> None:
+    """Has torch use only kernels that give the same bits each time, or any; for the whole process.
+
+    cuBLAS needs a workspace of a fixed size for that, which it reads from the environment when it is first used.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if wanted != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted)
 
 
 @cache

@@ -9,6 +9,7 @@ TrainError                     a run could not be done
 ├── RunStopped                 whoever watches the run ended it before its last epoch
 ├── BatteryBusy                another process runs this battery into the same folder
 ├── NotComparable              two runs were not tested on the same images
+├── RankLost                   another process of the run ended
 └── ModelUnreadable            a file is not a model of ours
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "ModelUnreadable",
     "NotComparable",
     "NothingDecoded",
+    "RankLost",
     "RunChanged",
     "RunStopped",
     "SplitIncomplete",
@@ -102,6 +104,16 @@ class NotComparable(TrainError):
 
     def __init__(self, first: str, second: str, problem: str) -> None:
         super().__init__(f"{first} and {second}: {problem}; train both on one split")
+
+
+class RankLost(TrainError):
+    """Another process of the run ended, or cannot be reached; this one cannot go on alone."""
+
+    def __init__(self, rank: int, size: int, problem: str) -> None:
+        self.rank = rank
+        super().__init__(
+            f"process {rank} of {size} lost another one ({problem.splitlines()[0][:80]}); run the same command to go on"
+        )
 
 
 class ModelUnreadable(TrainError):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from shards.files import write_atomic
 from trainer.checkpoint import LAST_NAME, load_last
 from trainer.clock import Clock
 from trainer.config import RunConfig, config_hash, to_toml
-from trainer.errors import RunChanged
+from trainer.device import choose_device
+from trainer.distributed import join, leave, wait_for_all
+from trainer.errors import RankLost, RunChanged
 from trainer.progress import Progress
 from trainer.result import (
     read_result,
@@ -45,6 +48,9 @@ def fit(
         on_epoch: called with each line of metrics.jsonl but the last; a reason in words ends the run there, untested.
         shared: what runs before this one decoded and compiled; the same numbers, sooner.
 
+    Started by torchrun, each process calls it alike: they train one net (`trainer.distributed`), and rank 0 alone
+    writes `out`; what the others would write goes to a folder that is removed.
+
     Returns:
         The object that result.json holds.
 
@@ -54,9 +60,11 @@ def fit(
         ConfigError: the configuration does not fit the data or the machine.
         LossNotFinite: the run diverged.
         RunStopped: `on_epoch` ended it.
+        RankLost: another process of the run ended.
     """
     began = time.monotonic() if started is None else started
-    with closing(open_split(data)) as split:
+    world = join(choose_device(config.train))
+    with closing(open_split(data)) as split, ExitStack() as stack:
         out.mkdir(parents=True, exist_ok=True)
         finished, state = read_result(out), load_last(out / LAST_NAME)
         for kept in (finished, state):
@@ -65,10 +73,22 @@ def fit(
                 _refuse_change(out, "data set", kept["data_digest"], split.digest)
         if finished is not None:
             return finished
+        folder = out
+        if world.size > 1:
+            wait_for_all()  # before rank 0 writes what others are still to read
+            if world.rank:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bassline-rank-")))
         header = f"# config_hash {config_hash(config)}\n# data_digest {split.digest}\n"
-        write_atomic(out / "run.toml", [(header + to_toml(config)).encode()])
+        write_atomic(folder / "run.toml", [(header + to_toml(config)).encode()])
         clock = Clock(began, state and state["clock"])
-        return Session(config, split, out, clock, on_progress, on_epoch=on_epoch, shared=shared).go(state)
+        if world.size == 1:
+            return Session(config, split, out, clock, on_progress, on_epoch=on_epoch, shared=shared).go(state)
+        try:
+            return Session(config, split, folder, clock, on_progress, on_epoch=on_epoch, world=world).go(state)
+        except RuntimeError as error:
+            raise RankLost(world.rank, world.size, str(error)) from error
+        finally:
+            leave()
 
 
 def _refuse_change(out: Path, what: str, then: str, now: str) -> None:

@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from shards.errors import ConfigError
 from shards.shard_set import ShardSet
 from trainer import decode as decoders
 from trainer.checkpoint import BEST_NAME, LAST_NAME, ModelCard, save_last, save_model
 from trainer.clock import Clock
 from trainer.config import RunConfig, config_hash
 from trainer.decode import Decoder
-from trainer.device import choose_device, choose_precision, describe, keep_pages
+from trainer.device import be_deterministic, choose_device, choose_precision, describe, keep_pages
+from trainer.distributed import World, share, sum_gradients, synchronise, with_common_norms
 from trainer.errors import LossNotFinite, RunStopped
 from trainer.executor import bare_rate, open_executor
 from trainer.metrics import Metrics, measure
@@ -76,6 +78,7 @@ class Session:
         *,
         on_epoch: Callable[[dict[str, Any]], str | None] | None = None,
         shared: Shared | None = None,
+        world: World = World(),
     ) -> None:
         self.config, self.split, self.out, self.clock = config, split, out, clock
         self.on_progress, self._told = on_progress, 0.0
@@ -83,10 +86,14 @@ class Session:
         self.collapsed, self.stopped = 0, ""
         self.device = choose_device(config.train)
         self.precision = choose_precision(config.train, self.device)
+        self.world = world
+        if world.size > 1 and (config.train.executor not in ("auto", "eager") or self.precision == "fp16"):
+            raise ConfigError("train", "executor, precision", 'several processes run "eager" in "fp32" or "bf16"')
         if self.device.type == "cpu":
             keep_pages()
         else:
-            torch.backends.cudnn.benchmark = True  # shapes do not change
+            torch.backends.cudnn.benchmark = not config.train.deterministic  # shapes do not change
+        be_deterministic(config.train.deterministic)
         self.epoch, self.steps, self.since_best = 0, 0, 0
         self.best: dict[str, Any] = {"epoch": 0, "value": None}
 
@@ -160,7 +167,14 @@ class Session:
         if config.train.channels_last:
             net = net.to(memory_format=torch.channels_last)
         net = net.to(self.device)
+        world = self.world.size
+        if world > 1 and config.train.sync_norm:
+            net = with_common_norms(net)
         batch = min(config.train.batch, len(train.samples))
+        if batch % world:
+            raise ConfigError(
+                "train", "batch", f"{batch} cannot be cut for {world} processes; give a multiple of {world}"
+            )
         # Testing keeps no activations, so a GPU takes larger batches; a CPU wants them in its cache.
         test_batch = max(batch, min(2048, 2048 * 150**2 // size**2) if self.device.type == "cuda" else 256)
         per_epoch = -(-len(train.samples) // batch)
@@ -170,7 +184,7 @@ class Session:
         shape = shape_of(config, self.split.digest, self.decoder_name, self.device.type, self.precision, batch)
         # An average begins with the net's own weights and Muon's groups know their rates: such a step is made anew.
         plain = config.average.kind == "none" and config.optim.kind != "muon"
-        shared = self.shared if plain else None
+        shared = self.shared if plain and world == 1 else None
         kept = shared.take(shape) if shared is not None else None
         if kept is not None:
             kept.step.restore({**kept.fresh, **{f"net.{name}": value for name, value in net.state_dict().items()}})
@@ -182,7 +196,7 @@ class Session:
                 net,
                 Optimiser(net, config.optim, steps),
                 normalise,
-                batch=batch,
+                batch=batch // world,
                 size=size,
                 precision=self.precision,
                 how=config.augment,
@@ -192,7 +206,9 @@ class Session:
                 test_flip=config.test.flip,
                 kinds=len(labels),
             )
-            self.executor = open_executor(config.train.executor, self.step)
+            if world > 1:
+                self.step.exchange = sum_gradients
+            self.executor = open_executor(config.train.executor if world == 1 else "eager", self.step)
             if shared is not None:
                 shared.keep(shape, self.step, self.executor)
         self.net = self.step.judged
@@ -277,17 +293,29 @@ class Session:
     def _train_epoch(self, train: Feed, epoch: int) -> tuple[int, float, int]:
         """Trains on an epoch's samples; gives how many, the sum of their losses, and how many were right."""
         seed = self.config.train.seed
-        torch.manual_seed(_seed_of(seed, epoch))
+        torch.manual_seed(_seed_of(seed, epoch) + self.world.rank)
         order = epoch_order(train, self.config.train.sampling, seed, epoch)
         step, done = self.step, 0
         step.start_epoch()
-        for part in train.batches(order, step.images, step.labels):
+        world, batch = self.world, len(step.images) * self.world.size
+        mine = order if world.size == 1 else share(order, batch, world)
+        doubled = (
+            world.rank > 0 and 0 < len(order) % batch < world.size
+        )  # a last batch that all ranks have, see `share`
+        for part in train.batches(mine, step.images, step.labels):
+            sums = (step.loss_sum.clone(), step.correct.clone()) if doubled and done + len(part) == len(mine) else None
             step.before(self.steps, part, epoch, seed)
             self.executor.run(len(part))
             self.steps += 1
             step.after(self.steps)
             done += len(part)
-            self._tell("train", done, len(order))
+            if sums is not None:
+                step.loss_sum.copy_(sums[0])
+                step.correct.copy_(sums[1])
+            self._tell("train", done, len(mine))
+        if world.size > 1:
+            synchronise(step.net, step.loss_sum, step.correct)
+            done = len(order)
         return done, float(step.loss_sum), int(step.correct)  # the epoch's one wait for the device
 
     def _measure(
@@ -334,6 +362,8 @@ class Session:
         }
 
     def _keep(self) -> None:
+        if self.world.rank:
+            return
         save_last(
             self.out / LAST_NAME,
             {
@@ -367,7 +397,8 @@ class Session:
                 measured, samples, probabilities = self._measure(test, labels, full=True)
             write_test(self.out / TEST_NAME, self.split.test, samples, probabilities, labels)
         with self.clock.spend("ceiling"):
-            bare = bare_rate(self.executor, min(2.0, 0.05 * self.clock.parts["train"]))
+            # Alone: ranks that measure by the clock would wait for each other for ever.
+            bare = None if self.world.size > 1 else bare_rate(self.executor, min(2.0, 0.05 * self.clock.parts["train"]))
         time_s, residual = seconds_of(split := self.clock.split())
         to_best, to_best_residual = seconds_of(self.best["clock"])
         result = {
@@ -379,6 +410,7 @@ class Session:
             "val": self.best["val"],
             "test": measured.to_json(),
             "single_class": measured.single_class,
+            "processes": self.world.size,
             "views": 2 if config.test.flip else 1,
             "time_to_best_s": round(self.best["clock"]["total"], 4),
             "time_to_best_parts_s": {**to_best, "validate": round(to_best["validate"] + to_best_residual, 4)},

@@ -88,6 +88,7 @@ class Step:
         self.scale = torch.full((1,), 65536.0, device=device) if half else None
         self.calm = torch.zeros(1, dtype=torch.int32, device=device)
         self.blank = normalise.mean.flatten()
+        self.exchange: Callable[[list[torch.Tensor], int], None] | None = None  # among ranks, see distributed.py
         self.forward: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] = self._forward
 
     def _autocast(self) -> AbstractContextManager[object]:
@@ -121,7 +122,11 @@ class Step:
             images, targets = mix(images, (labels[:, None] == self._each).float(), self.how.mixup)
         self.optimiser.clear()
         loss, logits = self.forward(images, targets)
-        if self.scale is None:
+        if self.exchange is not None:  # fp32 and bf16 only
+            (loss * count).backward()  # type: ignore[no-untyped-call]
+            self.exchange(self.optimiser.parameters, count)
+            self.optimiser.step()
+        elif self.scale is None:
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
         else:

@@ -21,7 +21,7 @@ from shards.shard_set import ShardSet
 from trainer.decode import Decoder
 from trainer.errors import NothingDecoded
 
-__all__ = ["BadSample", "Feed", "Moments", "Store", "decode_all", "free_bytes", "pass_over"]
+__all__ = ["BadSample", "Feed", "Moments", "Store", "decode_all", "free_bytes", "left_by_groups", "pass_over"]
 
 DECODE_BATCH = 256
 Indices = NDArray[np.int64]
@@ -177,10 +177,43 @@ def pass_over(
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of the device that is free now: CUDA's own count, or Linux's MemAvailable."""
+    """Memory of the device that is free now: CUDA's own count; of a CPU Linux's MemAvailable, or what the control
+    groups leave where that is less (a container sees its host's MemAvailable).
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
+            groups = left_by_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+            return min([int(line.split()[1]) * 1024, *groups])
     return 0
+
+
+def left_by_groups(membership: Path, root: Path) -> list[int]:
+    """Bytes left under the limit of each control group this process is in, version 2 or 1 (cgroups(7)).
+
+    Files the kernel may give back before it refuses memory do not count as used.
+    """
+    left = []
+    for line in membership.read_text().splitlines() if membership.is_file() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, limit, used, cache = (
+            (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            if controllers
+            else (root, "memory.max", "memory.current", "inactive_file")
+        )
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            try:
+                most = (folder / limit).read_text().strip()
+                if most != "max":
+                    stat = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
+                    held = int((folder / used).read_text()) - int(stat.get(cache, 0))
+                    left.append(max(0, int(most) - held))
+            except (OSError, ValueError):
+                pass  # the root group has no limit, and a container may not see the groups above its own
+            if folder == top:
+                break
+    return left
