@@ -98,9 +98,9 @@ class ForeignLoader:
     def _endless(self) -> Iterator[Any]:
         """Batches, epoch after epoch, of one running iterator: workers are started once."""
         while True:
+            empty = self._running is None  # one that runs on may end at once: it gave its batches before
             if self._running is None:
                 self._running = iter(self.loader)
-                empty = True
             for batch in self._running:
                 empty = False
                 yield batch

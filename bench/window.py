@@ -74,7 +74,8 @@ def _mode(subject: Any, mode: str, seconds: float, steps: int, rate: float) -> d
     stop, started = threading.Event(), threading.Event()
     beside = threading.Thread(target=_drain, args=(subject, rate, stop, started), daemon=True)
     beside.start()
-    started.wait(60)
+    while beside.is_alive() and not started.wait(0.05):  # a loader that fails beside never starts
+        pass
     try:
         return _window(subject, batches(), step, seconds, steps)
     finally:
