@@ -188,14 +188,13 @@ import torch
 from trainer.battery import load_battery, run_battery
 
 torch.set_num_threads(int(sys.argv[5]))
-seen = 0
+seen = set()
 
 def tell(progress):
-    global seen
-    for each in progress.running.values():
+    for name, each in progress.running.items():
         if each.stage == "train":
-            seen += 1
-            if seen == int(sys.argv[4]):
+            seen.add((name, each.epoch))
+            if len(seen) == int(sys.argv[4]):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 run_battery(load_battery(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), on_progress=tell)
@@ -241,7 +240,8 @@ def test_a_search_that_is_killed_goes_on_as_if_it_was_not(
         assert each.result is None
         assert "validation loss" in each.end.reason
         assert not (each.folder / "test.jsonl").exists(), "what is stopped is not tested"
-    words = [KILLED, tmp_path / "b.toml", split, tmp_path / "killed", 14, torch.get_num_threads()]
+    epochs = sum(len((each.folder / "metrics.jsonl").read_text().splitlines()) for each in undisturbed)
+    words = [KILLED, tmp_path / "b.toml", split, tmp_path / "killed", 2 * epochs // 3, torch.get_num_threads()]
     command = [sys.executable, "-c", *map(str, words)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
