@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # Before torch is imported, here or in a process that a test starts: where more threads than cores are at work, those of
 # OpenMP that wait for each other otherwise spin, which doubled the CPU time of the trainer's tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# An example's milliseconds say how busy the machine is: fsync, imports and the other worker's tests are all in them.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
