@@ -23,7 +23,7 @@ from crawler.listing import judged
 from crawler.report import CrawlStats
 from crawler.robots import page_refuses_images, refuses_images
 from crawler.site import Site
-from crawler.thumbnails import Thumbnail, mislabelled
+from crawler.thumbnails import Picture, Thumbnail, mislabelled
 from crawler.urls import netloc_of
 
 __all__ = ["Collection"]
@@ -32,7 +32,9 @@ _WALKERS = 8
 _LEASED, _LEASED_IN_ALL = 256, 32_768  # jobs held in memory, of one host and of all
 _WORKERS = 256  # over all hosts; where there are more hosts, each has one, and more as it answers
 _OPENING_S = 1.0  # that a host not heard of yet may keep the next one from being begun on
-_ON_THE_WAY, _ON_THE_WAY_BYTES = 512, 64 << 20  # fetched and not yet in the ledger, at most
+_ON_THE_WAY, _ON_THE_WAY_BYTES = 1024, 64 << 20  # fetched and not yet in the ledger, at most
+_HANDED, _HANDED_BYTES, _HANDED_S = 32, 1 << 20, 0.02  # handed to the examiners at a time, or after so long
+_MANY = 256  # images that are worth a process to examine them
 
 
 class Collection:
@@ -49,6 +51,9 @@ class Collection:
         self._paths: dict[int, tuple[str, ...]] = {}
         self._examiners: Examiners[tuple[Job, Reply]] = Examiners(site.drop, self._examined)
         self._posted = self._posted_bytes = 0
+        self._fetched: list[tuple[tuple[Job, Reply], Picture]] = []
+        self._fetched_bytes = 0
+        self._handing: asyncio.TimerHandle | None = None
         self._group = asyncio.TaskGroup()
         self._unopened: asyncio.Queue[_Lane | None] = asyncio.Queue()
         self._opening = asyncio.Semaphore(limits.concurrency)
@@ -82,9 +87,12 @@ class Collection:
                     lane.complete()
                 self._unopened.put_nowait(None)
         except BaseException:
+            if self._handing is not None:
+                self._handing.cancel()
             await asyncio.to_thread(self._examiners.close, cancel=True)
             raise
         # what was fetched last is still being examined: wait for it, and only then is everything in the ledger
+        self._hand_over()
         await asyncio.to_thread(self._examiners.close)
         await self._frontier.flush()
 
@@ -148,6 +156,8 @@ class Collection:
         )
         self._stats.products += added
         self._stats.images += images
+        if self._stats.images - self._stats.images_done >= _MANY:
+            self._examiners.expect_many()
         for host in {netloc_of(shown.item.image) for shown in products if shown.usable and shown.item.image}:
             self._lane(host).wake.set()
         return None if following is None else category.turned_to(following)
@@ -209,12 +219,26 @@ class Collection:
         if reply.unchanged:
             self._post(Result(job, Unchanged(), {}, 0))
             return
+        size = len(reply.body)
         self._posted += 1
-        self._posted_bytes += len(reply.body)
-        self._examiners.submit((job, reply), reply.body, reply.headers.get("Content-Type", ""))
+        self._posted_bytes += size
+        self._fetched.append(((job, reply), (reply.body, reply.headers.get("Content-Type", ""))))
+        self._fetched_bytes += size
+        if len(self._fetched) >= _HANDED or self._fetched_bytes >= _HANDED_BYTES:
+            self._hand_over()
+        elif self._handing is None:
+            self._handing = asyncio.get_running_loop().call_later(_HANDED_S, self._hand_over)
         # Polled, because nothing may come back from the threads for each image; it is the exception, not the rule
         while self._crowded():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+    def _hand_over(self) -> None:
+        if self._handing is not None:
+            self._handing.cancel()
+            self._handing = None
+        if self._fetched:
+            self._examiners.submit(self._fetched)
+            self._fetched, self._fetched_bytes = [], 0
 
     def _crowded(self) -> bool:
         frontier = self._frontier

@@ -24,7 +24,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from crawler.crawl_errors import Refused
-from crawler.thumbnails import Thumbnail, examine
+from crawler.thumbnails import Outcome, Picture, Thumbnail, examine_all
 
 if TYPE_CHECKING:  # the process needs neither pydantic nor lxml
     from crawler.site import Drop
@@ -32,15 +32,13 @@ if TYPE_CHECKING:  # the process needs neither pydantic nor lxml
 __all__ = ["Examiners"]
 
 T = TypeVar("T")
-Outcome = Thumbnail | Refused
-Picture = tuple[bytes, str]  # body, Content-Type
-
 _WORTH = 256  # images after which a process is worth its start
 _BATCH, _BATCH_BYTES = 64, 4 << 20
 _AHEAD = 2  # batches given to a process: one it works on, one that waits
 # One examiner keeps up with one event loop over thumbnails; larger pictures need more, where there are cores for them.
 _MOST = max(1, min(4, (os.cpu_count() or 1) - 1))
 _BACKLOG = 256  # images waiting for each examiner when another one is taken on
+_START_S = 30.0  # that a process may take to begin; then it is done without
 _COMMAND = (sys.executable, "-m", "crawler.examiners")
 
 
@@ -66,18 +64,30 @@ class Examiners(Generic[T]):
     ) -> None:
         self._drop, self._deliver, self._most = drop, deliver, most
         self._worth, self._command = worth, tuple(command)
-        self._queue: SimpleQueue[tuple[T, Picture] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[tuple[T, Picture]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._submitted = 0
+        self._taken: dict[int, int] = {}  # by thread, each of which counts its own
+        self._many = False
         self._cancelled = False
 
-    def submit(self, tag: T, body: bytes, content_type: str) -> None:
-        """Has an image examined; from one thread only. `tag` comes back with what was found."""
-        self._queue.put((tag, (body, content_type)))
-        if not self._threads or (
-            len(self._threads) < self._most and self._queue.qsize() > _BACKLOG * len(self._threads)
-        ):
-            thread = threading.Thread(target=self._run, name=f"examine-{len(self._threads)}", daemon=True)
+    def expect_many(self) -> None:
+        """Says that more are to come than a process is worth: then none is examined before there is one."""
+        self._many = True
+
+    def submit(self, entries: Sequence[tuple[T, Picture]]) -> None:
+        """Has images examined; from one thread only. Each tag comes back with what was found.
+
+        Some dozens at a time: handing over wakes a thread, which then contends for the interpreter.
+        """
+        self._submitted += len(entries)
+        self._queue.put(entries)
+        backlog = self._submitted - sum(self._taken.values())
+        if not self._threads or (len(self._threads) < self._most and backlog > _BACKLOG * len(self._threads)):
+            number = len(self._threads)
+            thread = threading.Thread(target=self._run, args=(number,), name=f"examine-{number}", daemon=True)
             self._threads.append(thread)
+            self._taken[number] = 0
             thread.start()
 
     def close(self, *, cancel: bool = False) -> None:
@@ -88,26 +98,31 @@ class Examiners(Generic[T]):
         for thread in self._threads:
             thread.join()
 
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
         process: _Process | None = None
-        given: deque[list[tuple[T, Picture]]] = deque()
-        done = 0
+        given: deque[Sequence[tuple[T, Picture]]] = deque()
+        done, alone = 0, False
         last = False
         try:
             while given or not last:
-                batch: list[tuple[T, Picture]] = []
+                batch: Sequence[tuple[T, Picture]] = ()
                 if not last and len(given) < _AHEAD:
                     batch, last = self._take(wait=not given)
+                    self._taken[number] += len(batch)
                 if self._cancelled:
                     return
-                if batch and process and process.ready():
+                if batch and process is None and not alone and (self._many or done >= self._worth):
+                    process = _Process(self._drop, self._command)
+                    if not process.begin():
+                        process.close()
+                        process, alone = None, True
+                if batch and process:
                     process.give([picture for _, picture in batch])
                     given.append(batch)
                 elif batch:
-                    self._deliver([(tag, look(picture, self._drop)) for tag, picture in batch])
+                    found = examine_all([picture for _, picture in batch], self._drop)
+                    self._deliver([(tag, outcome) for (tag, _), outcome in zip(batch, found, strict=True)])
                     done += len(batch)
-                    if process is None and done >= self._worth:
-                        process = _Process(self._drop, self._command)
                 elif given:
                     assert process
                     batch = given.popleft()
@@ -118,27 +133,17 @@ class Examiners(Generic[T]):
                 process.close()
 
     def _take(self, *, wait: bool) -> tuple[list[tuple[T, Picture]], bool]:
-        """What waits, at most a batch of it, and whether that was the last; `wait` for the first one."""
+        """What waits, about a batch of it, and whether that was the last; `wait` for the first."""
         batch: list[tuple[T, Picture]] = []
         size = 0
         with suppress(Empty):
             while len(batch) < _BATCH and size < _BATCH_BYTES:
-                entry = self._queue.get(block=wait and not batch)
-                if entry is None:
+                entries = self._queue.get(block=wait and not batch)
+                if entries is None:
                     return batch, True
-                batch.append(entry)
-                size += len(entry[1][0])
+                batch += entries
+                size += sum(len(body) for _, (body, _) in entries)
         return batch, False
-
-
-def look(picture: Picture, drop: Drop) -> Outcome:
-    """`examine`, with a refusal as a value."""
-    try:
-        return examine(picture[0], drop, picture[1])
-    except Refused as refused:
-        return refused
-    except Exception as error:  # an image that breaks the examiner is an outcome too, never a lost one
-        return Refused("broken", f"{type(error).__name__}: {error}"[:200])
 
 
 class _Process:
@@ -150,7 +155,6 @@ class _Process:
 
     def __init__(self, drop: Drop, command: Sequence[str]) -> None:
         self._drop, self._command = drop, command
-        self._ready = False
         self._given: deque[list[Picture]] = deque()
         self._start()
 
@@ -166,16 +170,14 @@ class _Process:
                 start_new_session=True,
             )
         self._connection = Connection(ours.detach())
-        self._ready = False
         with suppress(OSError):
             self._connection.send(self._drop.model_dump())
 
-    def ready(self) -> bool:
-        """Whether it has begun; until then its work is better done here."""
-        if not self._ready:
-            with suppress(OSError, EOFError):
-                self._ready = self._connection.poll() and bool(self._connection.recv())
-        return self._ready
+    def begin(self) -> bool:
+        """Waits until it has begun; False if it will not."""
+        with suppress(OSError, EOFError, pickle.UnpicklingError):
+            return self._connection.poll(_START_S) and bool(self._connection.recv())
+        return False
 
     def give(self, pictures: list[Picture]) -> None:
         """Hands over a batch."""
@@ -216,8 +218,7 @@ class _Process:
     def _restart(self) -> int:
         code = self.close()
         self._start()
-        with suppress(OSError, EOFError):
-            self._ready = bool(self._connection.recv())
+        self.begin()
         return code
 
     def close(self) -> int:
@@ -235,10 +236,11 @@ def _serve(connection: Connection) -> None:
     with suppress(OSError, EOFError):
         # The site file's own class would bring pydantic and lxml: 0.3 s and 20 MB
         drop = cast("Drop", SimpleNamespace(**connection.recv()))
+        examine_all([], drop)  # imports numpy and Pillow while the first pictures are fetched
         connection.send(True)
         while True:
             pictures: list[Picture] = connection.recv()
-            connection.send([_sent(look(picture, drop)) for picture in pictures])
+            connection.send([_sent(outcome) for outcome in examine_all(pictures, drop)])
 
 
 _BESIDE_THE_BODY = attrgetter(*(field.name for field in fields(Thumbnail)[1:]))

@@ -15,6 +15,7 @@ import os
 import re
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,8 +28,9 @@ from zlib import crc32
 
 from crawler.crawl_errors import CrawlBusy, FolderUnusable, LedgerFailed, NotACrawl, OtherLedger, Refused
 from crawler.listing import Listed
+from crawler.many_rows import in_chunks
 from crawler.pictures import Pictures
-from crawler.places import NOW_TOLD, PLACE, Place, put, told
+from crawler.places import NOW_TOLD, PLACE, Entry, Place, put_page, told
 from crawler.quota import promising_before, with_surplus
 from crawler.refresh import Vanished, begin_refresh, reopen, to_reopen
 from crawler.robots import KeptRobots
@@ -44,6 +46,8 @@ LEDGER_NAME = "crawl.sqlite"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 STAGING_NAME = ".next"  # where shards lie that the manifest does not name yet, once there is a manifest
 BATCH_SAMPLES, BATCH_S = 256, 1.0
+TAKEN = 64  # results at a time
+_BESIDE_AN_IMAGE = 8192  # bytes in a tar: headers, JSON, blocks that are not full
 
 T = TypeVar("T")
 _Call = tuple[Callable[[], Any], "asyncio.Future[Any] | None"]
@@ -334,11 +338,11 @@ class Frontier:
         """
 
         def work(db: sqlite3.Connection) -> tuple[int, int]:
-            new = images = 0
-            for position, listed in enumerate(products):
-                place = Place(category.id, len(category.path), category.page, position, listing_url)
-                new_product, new_image = self._put(db, listed, place)
-                new, images = new + new_product, images + new_image
+            page = [
+                self._entry(listed, Place(category.id, len(category.path), category.page, position, listing_url), None)
+                for position, listed in enumerate(products)
+            ]
+            added = put_page(db, page, generation=self._generation)
             db.execute(
                 "UPDATE category SET next_page = ?, page = ?, problem = ?, failed = ?, path = ? WHERE id = ?",
                 (
@@ -350,7 +354,7 @@ class Frontier:
                     category.id,
                 ),
             )
-            return new, images
+            return added
 
         return await self.call(work)
 
@@ -367,14 +371,13 @@ class Frontier:
             db.execute(_LIST_CATEGORY, (name,))
             category = db.execute("SELECT id FROM category WHERE depth = -1").fetchone()[0]
             place = Place(category, 0, 1, 0, name)
-            added = [self._put(db, listed, place, row) for listed, row in rows]
-            return sum(new for new, _ in added), sum(image for _, image in added)
+            entries = [self._entry(listed, place, row) for listed, row in rows]
+            return put_page(db, entries, generation=self._generation)
 
         return await self.call(work)
 
-    def _put(self, db: sqlite3.Connection, listed: Listed, place: Place, row: str | None = None) -> tuple[bool, bool]:
-        hold = self._quota(listed.label) is not None
-        return put(db, listed, place, row, generation=self._generation, hold=hold)
+    def _entry(self, listed: Listed, place: Place, row: str | None) -> Entry:
+        return listed, place, self._quota(listed.label) is not None, row
 
     async def reopen_failed(self) -> int:
         """Puts back images and pages that the network or the server kept from us and, of a finished crawl, samples that
@@ -543,13 +546,14 @@ class Frontier:
                 deadline = monotonic() + BATCH_S
                 self._guarded(lambda: self._db.execute("BEGIN"))
             if isinstance(message, list):
-                for result in message:
+                while message:
+                    some, message = message[:TAKEN], message[TAKEN:]
                     if not self._db.in_transaction and self.failure is None:
                         deadline = monotonic() + BATCH_S
                         self._guarded(lambda: self._db.execute("BEGIN"))
-                    self._guarded(lambda: self._take(result))  # noqa: B023  (called before the next turn)
-                    self.taken += 1
-                    self.taken_bytes += result.size
+                    self._guarded(lambda: self._take(some))  # noqa: B023  (called before the next turn)
+                    self.taken += len(some)
+                    self.taken_bytes += sum(result.size for result in some)
                     if self._samples_in_batch >= BATCH_SAMPLES or monotonic() >= deadline:
                         self._guarded(self._commit)
             else:
@@ -586,30 +590,47 @@ class Frontier:
         if future is not None:
             self._loop.call_soon_threadsafe(_resolve, future, value, error)
 
-    def _take(self, result: Result) -> None:
-        image, outcome = result.job.image, result.outcome
-        if isinstance(outcome, Unchanged):
-            self._db.execute("UPDATE image SET done = 1, failed = 0 WHERE id = ?", (image,))
-            self.unchanged += 1
-            return
-        if isinstance(outcome, Refused):
-            self._refuse(result, outcome)
-            return
+    def _take(self, results: Sequence[Result]) -> None:
+        images: list[tuple[Result, Thumbnail]] = []
+        for result in results:
+            outcome = result.outcome
+            if isinstance(outcome, Thumbnail):
+                images.append((result, outcome))
+            elif isinstance(outcome, Refused):
+                self._refuse(result, outcome)
+            else:
+                self._db.execute("UPDATE image SET done = 1, failed = 0 WHERE id = ?", (result.job.image,))
+                self.unchanged += 1
+        answered = [
+            (result.job.image, image.sha256, *(result.meta.get(name) for name in _SAID)) for result, image in images
+        ]
+        deque(in_chunks(self._db, _ANSWERED, answered), maxlen=0)
+        while images:
+            size = sum(len(image.body) for _, image in images) + len(images) * _BESIDE_AN_IMAGE
+            room = self._writer.room(size)
+            self._keep(images[:room])
+            images = images[room:]
+            if self._writer.full:
+                self._commit()
+                self._seal()
+
+    def _keep(self, images: Sequence[tuple[Result, Thumbnail]]) -> None:
+        """Writes to the part what has never been seen; for no more images than it has room for."""
+        rows = [
+            (image.key, self._writer.shard, image.dhash, result.job.told, self._generation, result.job.place)
+            for result, image in images
+        ]
         # INSERT OR IGNORE decides whether these bytes are new before anything is written to the part
-        told = (self._writer.shard, outcome.dhash, result.job.told, self._generation, result.job.place)
-        new = self._db.execute("INSERT OR IGNORE INTO sample VALUES (?, ?, ?, ?, ?, ?)", (outcome.key, *told)).rowcount
-        said = tuple(result.meta.get(name) for name in _SAID)
-        self._db.execute(_ANSWERED, (outcome.sha256, *said, image))
-        if not new:
-            self.dropped["duplicate"] = self.dropped.get("duplicate", 0) + 1
-            return
-        label = self._labels[result.job.label]
-        self._writer.add(Sample(outcome.key, outcome.body, outcome.ext, label, dict(result.meta)))
-        self.kept += 1
-        self._samples_in_batch += 1
-        if self._writer.full:
-            self._commit()
-            self._seal()
+        new = {key for (key,) in in_chunks(self._db, _NEW_SAMPLE, rows)}
+        for result, image in images:
+            if image.key not in new:
+                self.dropped["duplicate"] = self.dropped.get("duplicate", 0) + 1
+                continue
+            new.remove(image.key)  # of two with the same bytes the first is written
+            label = self._labels[result.job.label]
+            self._writer.add(Sample(image.key, image.body, image.ext, label, dict(result.meta)))
+            self.kept += 1
+            self._samples_in_batch += 1
 
     def _refuse(self, result: Result, refused: Refused) -> None:
         self.dropped[refused.reason] = self.dropped.get(refused.reason, 0) + 1
@@ -658,10 +679,13 @@ SELECT ?, -1, '[]', '', 1 WHERE NOT EXISTS (SELECT 1 FROM category WHERE depth =
 _NEW_CATEGORY = "INSERT OR IGNORE INTO category (url, depth, path, label, next_page) VALUES (?, ?, ?, ?, ?)"
 _SAID = ("etag", "last_modified", "final_url", "fetched_at", "content_type")
 _ANSWERED = """
+WITH answer (id, sha256, etag, last_modified, final_url, fetched_at, content_type) AS (VALUES {rows})
 UPDATE image
 SET (done, reason, detail, failed, picture, sha256, etag, last_modified, final_url, fetched_at, content_type)
-    = (1, NULL, NULL, 0, NULL, ?, ?, ?, ?, ?, ?) WHERE id = ?
+    = (1, NULL, NULL, 0, NULL, answer.sha256, answer.etag, answer.last_modified, answer.final_url, answer.fetched_at,
+       answer.content_type) FROM answer WHERE image.id = answer.id
 """
+_NEW_SAMPLE = "INSERT OR IGNORE INTO sample VALUES {rows} RETURNING key"
 _REFUSED = """
 UPDATE image SET (done, reason, detail, failed, sha256, picture, etag, last_modified) = (1, ?, ?, ?, NULL, ?, ?, ?)
 WHERE id = ?

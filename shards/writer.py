@@ -114,6 +114,10 @@ class ShardWriter:
         """True once the shard has its samples or its bytes."""
         return self.samples >= self.max_samples or self._position >= self.max_bytes
 
+    def room(self, size: int) -> int:
+        """How many samples of `size` bytes together may be added before `full` has to be asked again; 1 at least."""
+        return max(1, self.max_samples - self.samples) if self._position + size < self.max_bytes else 1
+
     def add(self, sample: Sample) -> Placement:
         """Appends <key>.<ext>, <key>.cls and <key>.json, and what else the sample has.
 

@@ -15,13 +15,13 @@ from crawler.site import load_site
 
 
 async def test_slow_examiners_lose_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    examine = examiners.examine
+    examine_all = examiners.examine_all
 
-    def slowly(*arguments: Any) -> Any:
-        time.sleep(0.01)  # as long as a busy machine takes; fetching is ten times faster
-        return examine(*arguments)
+    def slowly(pictures: Any, drop: Any) -> Any:
+        time.sleep(0.01 * len(pictures))  # as long as a busy machine takes; fetching is ten times faster
+        return examine_all(pictures, drop)
 
-    monkeypatch.setattr(examiners, "examine", slowly)
+    monkeypatch.setattr(examiners, "examine_all", slowly)
     async with serve(open_shop(products=40, cache=tmp_path / "cache")) as url:
         site = load_site("embedded", site={"start": [url], "hosts": ["127.0.0.1"]})
         report = await crawl(site, tmp_path / "set")

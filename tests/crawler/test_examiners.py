@@ -25,12 +25,12 @@ DROP = load_site("thomann").drop
 MORTAL = """
 import os, signal
 from crawler import examiners
-look = examiners.look
-def mortal(picture, drop):
-    if picture[0] == b"kill me":
+examine_all = examiners.examine_all
+def mortal(pictures, drop):
+    if any(body == b"kill me" for body, _ in pictures):
         os.kill(os.getpid(), signal.SIGKILL)
-    return look(picture, drop)
-examiners.look = mortal
+    return examine_all(pictures, drop)
+examiners.examine_all = mortal
 examiners._serve(examiners.Connection(os.dup(0)))
 """
 
@@ -39,12 +39,13 @@ TELLING = """
 import os, sys
 from pathlib import Path
 from crawler import examiners
-look = examiners.look
-def telling(picture, drop):
-    Path(sys.argv[1] + ".part").write_text(str(os.getpid()))
-    os.rename(sys.argv[1] + ".part", sys.argv[1])
-    return look(picture, drop)
-examiners.look = telling
+examine_all = examiners.examine_all
+def telling(pictures, drop):
+    if pictures:
+        Path(sys.argv[1] + ".part").write_text(str(os.getpid()))
+        os.rename(sys.argv[1] + ".part", sys.argv[1])
+    return examine_all(pictures, drop)
+examiners.examine_all = telling
 examiners._serve(examiners.Connection(os.dup(0)))
 """
 
@@ -106,14 +107,14 @@ def test_the_process_says_what_the_thread_says(bodies, tmp_path, kill, others):
     examined: Examiners[int] = Examiners(DROP, found, most=1, worth=1, command=command)
     tags = itertools.count()
     last = 0
-    while not used.exists():  # the thread examines until the process is ready
+    while not used.exists():  # the thread examines until the process is worth its start
         last = next(tags)
-        examined.submit(last, bodies[last % len(bodies)], "image/jpeg")
+        examined.submit([(last, (bodies[last % len(bodies)], "image/jpeg"))])
         _until(lambda given=last: len(found.outcomes) > given - 50)
     if kill:
         os.kill(int(used.read_text()), signal.SIGKILL)
     for last in itertools.islice(tags, 200):
-        examined.submit(last, bodies[last % len(bodies)], "image/jpeg")
+        examined.submit([(last, (bodies[last % len(bodies)], "image/jpeg"))])
     examined.close()
     assert found.times == Counter(range(last + 1))
     assert all(_said(found.outcomes[tag]) == _expected(bodies[tag % len(bodies)]) for tag in range(last + 1))
@@ -122,7 +123,7 @@ def test_the_process_says_what_the_thread_says(bodies, tmp_path, kill, others):
 
 def test_an_image_that_kills_the_decoder_costs_itself(bodies):
     process = _Process(DROP, (sys.executable, "-c", MORTAL))
-    _until(process.ready)
+    assert process.begin()
     batches = [[(bodies[0], ""), (b"kill me", ""), (bodies[1], "")], [(bodies[2], "")]]
     for batch in batches:
         process.give(batch)
@@ -138,8 +139,8 @@ def test_larger_pictures_get_more_examiners(make_picture):
     large = make_picture(1, size=(900, 900), quality=95)
     found = Found()
     examined: Examiners[int] = Examiners(DROP, found, most=3, worth=10_000)
-    for tag in range(600):
-        examined.submit(tag, large, "")
+    for tag in range(1200):
+        examined.submit([(tag, (large, ""))])
     assert len(examined._threads) == 3
     examined.close(cancel=True)
     assert set(found.times.values()) <= {1}
@@ -151,7 +152,7 @@ def test_a_process_that_never_starts_is_done_without(bodies):
         DROP, found, most=1, worth=1, command=(sys.executable, "-c", "raise SystemExit(3)")
     )
     for tag in range(300):
-        examined.submit(tag, bodies[0], "")
+        examined.submit([(tag, (bodies[0], ""))])
     examined.close()
     assert found.times == Counter(range(300))
 
@@ -160,7 +161,7 @@ def test_a_cancelled_one_ends_at_once(bodies, others):
     found = Found()
     examined: Examiners[int] = Examiners(DROP, found, most=1, worth=1)
     for tag in range(5000):
-        examined.submit(tag, bodies[0], "")
+        examined.submit([(tag, (bodies[0], ""))])
     found.some.wait()
     examined.close(cancel=True)
     assert 0 < len(found.outcomes) < 5000
