@@ -6,7 +6,7 @@ Selectors are compiled once and run on lxml's tree: 100 items cost 3 ms, where a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from lxml import etree, html  # type: ignore[import-untyped]
 
-from crawler.selectors import compile_pattern, found_by
+from crawler.selectors import compile_pattern, found_by, found_in_each
 from crawler.site import Listing
 from crawler.urls import absolute, without_parameters
 
@@ -116,15 +116,21 @@ def links(tree: Tree, selector: str, text: str | None = None) -> list[Link]:
 def items(tree: Tree, listing: Listing) -> list[Item]:
     """The products on a result page, in its order. One without a link goes by its image; others are passed over."""
     ignored = frozenset(listing.ignore_parameters)
+    # XPath may find texts where the site file meant elements
+    elements = [one for one in found_by(listing.item, tree.root)[:MAX_ITEMS] if hasattr(one, "iter")]
+    wanted = dict.fromkeys((listing.link, *listing.image, listing.maker, listing.title, listing.price))
+    inside = {selector: found_in_each(selector, tree.root, elements) for selector in wanted if selector is not None}
     found: list[Item] = []
-    for element in found_by(listing.item, tree.root)[:MAX_ITEMS]:
-        if not hasattr(element, "iter"):  # XPath may find texts where the site file meant elements
-            continue
-        image = _image(tree.base, element, listing)
-        url = next(filter(None, (absolute(tree.base, _href(value)) for value in found_by(listing.link, element))), None)
+    for element in elements:
+
+        def of(selector: str | None, element: Any = element) -> list[Any]:
+            return [] if selector is None else inside[selector].get(element, [])
+
+        image = _image(tree.base, [of(selector) for selector in listing.image], listing)
+        url = next(filter(None, (absolute(tree.base, _href(value)) for value in of(listing.link))), None)
         url = without_parameters(url, ignored) if url else image
         if url is not None:
-            texts = (_first(element, listing.maker), _first(element, listing.title), _first(element, listing.price))
+            texts = (text_of(next(iter(of(name)), "")) for name in (listing.maker, listing.title, listing.price))
             found.append(Item(url, image, *texts))
     return found
 
@@ -185,9 +191,10 @@ def addresses(value: str, attribute: str | None, width: int | None) -> list[str]
     return [address for address, _ in found]
 
 
-def _image(base: str, element: Any, listing: Listing) -> str | None:
-    for selector in listing.image:
-        for value in found_by(selector, element)[:MAX_CANDIDATES]:
+def _image(base: str, candidates: Sequence[Sequence[Any]], listing: Listing) -> str | None:
+    """The address to take of what each of [listing] image found, the best selector first."""
+    for found in candidates:
+        for value in found[:MAX_CANDIDATES]:
             values = [(getattr(value, "attrname", None), str(value))] if isinstance(value, str) else _lazy(value)
             for attribute, text in values:
                 for candidate in addresses(text, attribute, listing.image_width):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -16,7 +16,15 @@ from lxml import etree, html  # type: ignore[import-untyped]
 from parsel.csstranslator import HTMLTranslator
 from pydantic import AfterValidator, Field
 
-__all__ = ["NodeSelector", "Pattern", "Selector", "compile_pattern", "compile_selector", "found_by"]
+__all__ = [
+    "NodeSelector",
+    "Pattern",
+    "Selector",
+    "compile_pattern",
+    "compile_selector",
+    "found_by",
+    "found_in_each",
+]
 
 MAX_CHARS = 2_000  # of a selector or a pattern: one is a line, not a program
 
@@ -59,6 +67,47 @@ def found_by(selector: str, element: Any) -> list[Any]:
     if isinstance(found, list):
         return found
     return [found] if isinstance(found, str) and found else []
+
+
+def found_in_each(selector: str, root: Any, elements: Sequence[Any]) -> Mapping[Any, list[Any]]:
+    """`found_by` for each of some elements of a page; those in which nothing is found may be absent.
+
+    Where what a selector finds depends on nothing above the element, the page is searched once for all of them:
+    starting libxml2 costs 15 us, which for 100 products and four selectors was half of reading a page.
+
+    Args:
+        root: of the page.
+        elements: below it; they may lie in each other.
+    """
+    above = _steps_above(selector)
+    if above is None:
+        return {element: found_by(selector, element) for element in elements}
+    inside: dict[Any, list[Any]] = {element: [] for element in elements}
+    for found in found_by(selector, root):
+        at = found
+        if isinstance(found, str):
+            at = found.getparent()  # type: ignore[attr-defined]  # lxml's strings know where they come from
+            if found.is_tail:  # type: ignore[attr-defined]
+                at = at.getparent()
+        for _ in range(above):
+            at = at.getparent()
+        while at is not None:
+            if at in inside:
+                inside[at].append(found)
+            at = at.getparent()
+    return inside
+
+
+_SIMPLE = r"(?:[\w-]+|\*)?(?:[.#][\w-]+|\[[\w-]+\])*"
+_CHILDREN = re.compile(rf"{_SIMPLE}(?: ?> ?{_SIMPLE})*(?:::text|::attr\([\w-]+\))?")
+
+
+@lru_cache(maxsize=512)
+def _steps_above(selector: str) -> int | None:
+    """How many parents up from what a selector finds it looks; None if further, or not to be said."""
+    if not _CHILDREN.fullmatch(selector) or selector.startswith(("xpath:", ":", ">", " ")):
+        return None
+    return selector.count(">")
 
 
 @lru_cache(maxsize=512)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawler import extract
+from crawler.selectors import found_by, found_in_each
 from crawler.shop import pages
 from crawler.site import load_site
 
@@ -196,3 +199,33 @@ def test_broken_items_are_items_or_nothing(pieces):
     tree = extract.parse("".join(pieces).encode(), URL)
     for item in extract.items(tree, LISTING):
         assert item.url.startswith("http")
+
+
+_WORDS = ("x", "<br>y", "<img src=1><img class='a b' src=2>z", "<b id=q class=a>t<i>u</i>v</b>")
+_SELECTORS = (
+    "b", "*", ".a", "b.a", "#q", "img[src]", "b > i", "div.p > b > i", ".p > *", "p>b", "img::attr(src)", "b::text",
+    "i::text", "div > b::text", "b > i::text", ".p i", "b, i", "div.p > b i", "i:first-child", "xpath:.//b/@id",
+)  # fmt: skip
+
+
+def _nested(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    tags = st.sampled_from(("<div>{}</div>", "<div class=p>{}</div>", "<p><span class=a>{}</span></p>", "{}{}"))
+    return st.builds(lambda tag, one, two: tag.format(one, two), tags, inner, inner)
+
+
+def _identity(found: Any) -> Any:
+    """An element itself; of a text also where it comes from."""
+    return (str(found), found.getparent(), found.is_tail) if isinstance(found, str) else found
+
+
+@settings(max_examples=150)
+@given(st.recursive(st.sampled_from(_WORDS), _nested, max_leaves=25), st.sampled_from(_SELECTORS))
+def test_a_page_searched_once_finds_what_each_element_searched_finds(inner, selector):
+    """Products may lie in each other; texts behind an element are its parent's."""
+    root = extract.parse(f"<div class=p>{inner}</div>{inner}".encode(), "https://shop.example/").root
+    products = found_by(".p", root)
+    found = found_in_each(selector, root, products)
+    for product in products:
+        assert [_identity(one) for one in found.get(product, [])] == [
+            _identity(one) for one in found_by(selector, product)
+        ]
