@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from lxml import etree, html  # type: ignore[import-untyped]
+from lxml import etree  # type: ignore[import-untyped]
 
 from crawler.selectors import compile_pattern, found_by, found_in_each
 from crawler.site import Listing
@@ -90,11 +90,11 @@ def parse(body: bytes, url: str, content_type: str = "") -> Tree:
     # by way of text, because libxml2 ends a page at bytes that its charset does not know
     clean = text.replace("\0", "").strip().encode("utf-8", "replace") or _EMPTY
     try:
-        root = etree.fromstring(clean, parser=html.HTMLParser(encoding="utf-8", huge_tree=False))
+        root = etree.fromstring(clean, parser=etree.HTMLParser(encoding="utf-8", huge_tree=False))
     except etree.XMLSyntaxError:  # nothing in it that is an element
         root = None
     if root is None:
-        root = html.fromstring(_EMPTY)
+        root = etree.fromstring(_EMPTY, parser=etree.HTMLParser())
     bases = root.xpath("descendant-or-self::base/@href")
     return Tree(root, (absolute(url, str(bases[0])) if bases else None) or url)
 

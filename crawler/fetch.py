@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 from types import TracebackType
 
-import aiohttp
-from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
-from yarl import URL
 
-from crawler.body import read_body
 from crawler.buckets import ByteBucket
-from crawler.connections import Connections
 from crawler.crawl_errors import Refused
-from crawler.guard import Guard
+from crawler.guard import Guard, Resolver
 from crawler.host_budget import HostBudget
 from crawler.limits import Limits
 from crawler.retry_after import retry_after_s
 from crawler.robots import MAX_BYTES, KeptRobots, Robots
 from crawler.slots import Slots
 from crawler.traffic import Traffic
+from crawler.transport import Exchange, Transport
 from crawler.urls import absolute, host_of, netloc_of
 
 __all__ = ["Fetcher", "Reply"]
@@ -35,9 +30,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _OVERLOAD = frozenset({429, 503})
 _HOST_IN_DOUBT = frozenset({429, 502, 503, 504})  # what the breaker counts; a 500 is a page's own trouble
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_PAGE_HEADERS = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.5", "Accept-Encoding": "gzip, deflate"}
-_CONDITIONS = frozenset({"If-None-Match", "If-Modified-Since"})
-_IMAGE_HEADERS = {"Accept": "image/jpeg,image/png,image/webp,image/*;q=0.8", "Accept-Encoding": "identity"}
+_PAGE_HEADERS: tuple[str, ...] = ("Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.5",)
+_IMAGE_HEADERS: tuple[str, ...] = ("Accept: image/jpeg,image/png,image/webp,image/*;q=0.8",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +73,7 @@ class Fetcher:
         on_park: Callable[[str, float], None] | None = None,
         robots: Mapping[str, KeptRobots] | None = None,
         on_robots: Callable[[str, str | None, float], None] | None = None,
-        resolver: AbstractResolver | None = None,
+        resolver: Resolver | None = None,
         traffic: Traffic | None = None,
     ) -> None:
         self.traffic = traffic or Traffic()
@@ -95,24 +89,17 @@ class Fetcher:
         self._slots = Slots(limits.concurrency)
         self._bytes = ByteBucket(limits.bytes_per_s)
         self._metered = bool(limits.bytes_per_s or limits.bytes_per_s_per_host)
-        self._head_s = min(limits.connect_s + limits.read_s, limits.total_s)
-        self._connections: Connections | None = None
+        self._transport: Transport | None = None
 
     async def __aenter__(self) -> Fetcher:
-        self._connections = Connections(
-            self._limits,
-            self._guard,
-            self._resolver,
-            user_agent=self._user_agent,
-            busy=lambda netloc: self.budget(netloc).in_flight > 0,
-        )
+        self._transport = Transport(self._limits, self._guard, self._resolver, user_agent=self._user_agent)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._connections
-        await self._connections.close()
+        assert self._transport
+        await self._transport.close()
 
     def budget(self, netloc: str) -> HostBudget:
         """The budget of a host[:port]."""
@@ -124,7 +111,7 @@ class Fetcher:
     async def page(self, url: str) -> Reply:
         """GETs a page. `url` is one that `absolute` gave. Raises Refused."""
         try:
-            return await self._again(url, _PAGE_HEADERS, self._limits.page_bytes)
+            return await self._again(url, _PAGE_HEADERS, self._limits.page_bytes, unzip=True)
         except Refused as refused:
             self.traffic.refused("page", url, refused)
             raise
@@ -137,11 +124,11 @@ class Fetcher:
         headers = _IMAGE_HEADERS
         if etag or last_modified:
             known = {"If-None-Match": etag, "If-Modified-Since": last_modified}
-            headers = {**headers, **{name: value for name, value in known.items() if value}}
+            headers += tuple(f"{name}: {value}" for name, value in known.items() if value and value.isprintable())
         return await self._again(url, headers, self._limits.image_bytes)
 
     async def _get_robots(self, url: str) -> bytes:
-        reply = await self._follow(url, _PAGE_HEADERS, MAX_BYTES, robots=True)
+        reply = await self._follow(url, _PAGE_HEADERS, MAX_BYTES, unzip=True, robots=True)
         return reply.body
 
     def _robots_waiting(self, origin: str, refused: Refused, seconds: float) -> None:
@@ -155,13 +142,13 @@ class Fetcher:
             if seconds > self._limits.longest_park_s:
                 self.budget(netloc).give_up("host-parked", f"asked an earlier run to come back in {seconds:.0f} s")
 
-    async def _again(self, url: str, headers: Mapping[str, str], cap: int) -> Reply:
+    async def _again(self, url: str, headers: tuple[str, ...], cap: int, *, unzip: bool = False) -> Reply:
         budget = self.budget(netloc_of(url))
         budget.retries.earn()
         attempt = 0
         while True:
             try:
-                return await self._follow(url, headers, cap, robots=False)
+                return await self._follow(url, headers, cap, unzip=unzip, robots=False)
             except Refused as refused:
                 if not refused.again or attempt >= self._limits.retries:
                     raise
@@ -176,7 +163,7 @@ class Fetcher:
             await asyncio.sleep(wait)
             attempt += 1
 
-    async def _follow(self, url: str, headers: Mapping[str, str], cap: int, *, robots: bool) -> Reply:
+    async def _follow(self, url: str, headers: tuple[str, ...], cap: int, *, unzip: bool, robots: bool) -> Reply:
         first = url
         for _ in range(self._limits.redirects + 1):
             netloc = netloc_of(url)
@@ -192,7 +179,9 @@ class Fetcher:
                     delay = min(self.robots.crawl_delay_s(origin), self._limits.longest_crawl_delay_s)
                     budget.slow_to(delay)
                 self.robots.check(url, origin)
-            reply = await self._once(url, headers, cap, budget, netloc, cut=robots)
+            buckets = (self._bytes, budget.bytes) if self._metered else ()
+            exchange = Exchange(url, netloc, headers, cap, cut=robots, unzip=unzip, buckets=buckets)
+            reply = await self._once(exchange, budget, robots=robots)
             if isinstance(reply, Reply):
                 return reply
             target = absolute(url, reply)
@@ -201,11 +190,10 @@ class Fetcher:
             url = target
         raise Refused("redirects", f"more than {self._limits.redirects} redirects from {first}")
 
-    async def _once(
-        self, url: str, headers: Mapping[str, str], cap: int, budget: HostBudget, netloc: str, *, cut: bool
-    ) -> Reply | str:
+    async def _once(self, exchange: Exchange, budget: HostBudget, *, robots: bool) -> Reply | str:
         """One request. Returns the reply, or where it is redirected to."""
-        assert self._connections
+        assert self._transport
+        netloc, url = exchange.netloc, exchange.url
         token = await budget.acquire()
         standing, begun = budget.standing(), False
         end = _End()
@@ -214,37 +202,26 @@ class Fetcher:
                 await self._slots.wait(netloc, standing)
             begun = True
             budget.begun(token)
-            session = await self._connections.to(netloc)
             began, size = self.traffic.begin(netloc), 0
             try:
-                async with (
-                    asyncio.timeout(self._head_s) as deadline,
-                    # encoded=True: yarl must not tidy what the shop wrote
-                    session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as response,
-                ):
-                    end.status = status = response.status
-                    deadline.reschedule(began + self._limits.total_s)
-                    if status == 200:
-                        buckets = (self._bytes, budget.bytes) if self._metered else ()
-                        body = await read_body(response, cap, self._limits, cut=cut, buckets=buckets, deadline=deadline)
-                        size = len(body)
-                        return Reply(url, _readable(response.headers), body)
-                    if status == 304 and _CONDITIONS & headers.keys():
-                        return Reply(url, _readable(response.headers), b"", unchanged=True)
-                    if status in _REDIRECTS:
-                        return response.headers.get("Location", "")
-                    raise self._refusal(status, response.headers, budget, netloc, url)
+                await self._transport.get(exchange)
+                status, headers = exchange.status, exchange.headers
+                if status == 200:
+                    body = exchange.body
+                    size = len(body)
+                    return Reply(url, headers, body)
+                if status == 304 and len(exchange.request) > 1:  # asked with conditions
+                    return Reply(url, headers, b"", unchanged=True)
+                if status in _REDIRECTS:
+                    return headers.get("Location", "")
+                raise self._refusal(status, headers, budget, netloc, url)
             finally:
-                self.traffic.end(netloc, began, url, end.status, size)
+                self.traffic.end(netloc, began, url, exchange.status, size)
         except Refused as refused:
-            end.refused(refused)
+            end.refused(refused, exchange.status)
+            if refused.reason == "tls" and not refused.again:
+                budget.give_up("tls", refused.detail)  # the next connection would be shown the same certificate
             raise
-        except Exception as error:
-            problem = _problem(error, self._limits.total_s if end.status else self._head_s)
-            end.refused(problem)
-            if isinstance(error, aiohttp.ClientConnectorCertificateError):
-                budget.give_up("tls", problem.detail)  # the next connection would be shown the same certificate
-            raise problem from None
         except asyncio.CancelledError:
             end.cancelled = True
             raise
@@ -256,7 +233,7 @@ class Fetcher:
                 overloaded=end.overloaded,
                 failed=end.failed,
                 answered=begun and not end.cancelled,
-                robots=cut,
+                robots=robots,
             )
             if opened:
                 self.traffic.refused("breaker", url, Refused("breaker-open", f"{netloc}: at last {end.failed}"))
@@ -281,50 +258,14 @@ class Fetcher:
 class _End:
     """How a request ended, as its host's budget wants to know it."""
 
-    status: int = 0
     overloaded: bool = False
     failed: str = ""  # what puts the host itself in doubt
     cancelled: bool = False
 
-    def refused(self, refused: Refused) -> None:
-        self.overloaded = self.status in _OVERLOAD or refused.reason in ("timeout", "too-slow")
-        if self.status in _HOST_IN_DOUBT or refused.reason in _DOUBTFUL:
+    def refused(self, refused: Refused, status: int) -> None:
+        self.overloaded = status in _OVERLOAD or refused.reason in ("timeout", "too-slow")
+        if status in _HOST_IN_DOUBT or refused.reason in _DOUBTFUL:
             self.failed = str(refused)
 
 
 _DOUBTFUL = frozenset({"timeout", "too-slow", "dns", "connection", "tls", "protocol"})
-
-
-def _problem(error: Exception, seconds: float) -> Refused:
-    """What one request's exception means; `seconds` it was given."""
-    text = f"{type(error).__name__}: {error}"[:200]
-    if isinstance(error, TimeoutError):
-        return Refused("timeout", str(error)[:200] or f"not done in {seconds:g} s", again=True, failed=True)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return Refused("tls", f"{error.host}: {_certificate_problem(error)}", failed=True)
-    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
-        return Refused("tls", text, again=True, failed=True)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return Refused("dns", str(error)[:200], again=True, failed=True)
-    if isinstance(error, (aiohttp.InvalidURL, aiohttp.InvalidUrlClientError, UnicodeError)):
-        return Refused("address", str(error)[:200])
-    if isinstance(error, aiohttp.ClientError) and "decode content-encoding" in f"{error} {error.__cause__}":
-        return Refused("encoding", f"{error.__cause__ or error}"[:200])
-    if isinstance(error, aiohttp.ClientResponseError):  # what the parser would not take
-        return Refused("protocol", error.message[:200], failed=True)
-    if isinstance(error, (aiohttp.ClientError, OSError, ValueError)):
-        return Refused("connection", text, again=True, failed=True)
-    raise error
-
-
-def _certificate_problem(error: aiohttp.ClientConnectorCertificateError) -> str:
-    cause = error.certificate_error
-    return str(getattr(cause, "verify_message", "") or cause)[:200]
-
-
-def _readable(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Headers as text that can be stored: aiohttp keeps bytes that are not UTF-8 as lone surrogates."""
-    pairs = headers.items()
-    return CIMultiDict(
-        (name, value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")) for name, value in pairs
-    )

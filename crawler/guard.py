@@ -1,8 +1,8 @@
 """The address guard: nothing a page says makes us call on this machine or its neighbours.
 
-Checked twice, because each check alone has a hole: aiohttp asks no resolver about a literal address, and a name can
-answer differently between a check and the connection. So literals are checked on every hop, and names are checked in
-the resolver whose answer is the one connected to.
+Checked more than once, because each check alone has a hole: no resolver is asked about a literal address, and a name
+can answer differently between a check and the connection. So literals are checked on every hop, names when they are
+resolved, and what is connected to are the answers that were checked (`crawler/transport.py`), each once more.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-
-from aiohttp.abc import AbstractResolver, ResolveResult
+from typing import Protocol
 
 from crawler.crawl_errors import Refused
 from crawler.urls import host_of, netloc_of
 
-__all__ = ["Guard", "GuardedResolver", "is_public"]
+__all__ = ["Guard", "Resolver", "Resolving", "is_public"]
 
 _DNS_THREADS = 32
 _DNS_AGAIN_S = 0.25
@@ -113,54 +112,66 @@ class Guard:
         return "" if is_public(address) else f"{host} is {address}, which is not public"
 
 
-class GuardedResolver(AbstractResolver):
-    """Resolves names for aiohttp and refuses private answers: what it returns is what is connected to.
+class Resolver(Protocol):
+    """What knows names."""
+
+    async def resolve(self, host: str) -> list[str]:
+        """The addresses of a name, best first. Raises OSError if there are none."""
+
+    async def close(self) -> None:
+        """Lets go of what it holds."""
+
+
+class Resolving:
+    """Names into addresses that may be called.
 
     A name that fails is asked for once more: of a crawl's failures to resolve, many are the resolver's moment.
     """
 
-    def __init__(self, guard: Guard, resolver: AbstractResolver | None = None) -> None:
+    def __init__(self, guard: Guard, resolver: Resolver | None = None) -> None:
         self._guard = guard
         self._resolver = resolver or _Resolver()
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Raises Refused for a private answer, OSError for none."""
+    async def addresses(self, host: str) -> tuple[str, ...]:
+        """The addresses of a name; none for a literal, which `Guard.check` has looked at.
+
+        Raises:
+            Refused: "address", for a private answer.
+            OSError: there is none.
+        """
+        if _literal(host) is not None:
+            return ()
         try:
-            found = await self._resolver.resolve(host, port, family)
+            found = await self._resolver.resolve(host)
         except OSError:
             await asyncio.sleep(_DNS_AGAIN_S)
-            found = await self._resolver.resolve(host, port, family)
-        self._guard.check_answer(host, [answer["host"] for answer in found])
-        return found
+            found = await self._resolver.resolve(host)
+        self._guard.check_answer(host, found)
+        return tuple(dict.fromkeys(found))
 
     async def close(self) -> None:
         """Closes the resolver underneath."""
         await self._resolver.close()
 
 
-class _Resolver(AbstractResolver):
+class _Resolver:
     """The system's resolver in threads of its own: a name server that hangs holds up neither other work nor, as long as
     there are threads, other names."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="dns")
+        self._threads: ThreadPoolExecutor | None = None
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+    async def resolve(self, host: str) -> list[str]:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="dns")
+        ask = partial(socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
         answers = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        return [
-            # a link-local IPv6 answer keeps its zone, and with it is refused
-            ResolveResult(hostname=host, host=str(to[0]), port=port, family=kind, proto=proto, flags=numeric)
-            for kind, _, proto, _, to in answers
-        ]
+        # a link-local IPv6 answer keeps its zone, and with it is refused
+        return [str(to[0]) for *_, to in answers]
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 @lru_cache(maxsize=4096)

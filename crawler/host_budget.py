@@ -135,12 +135,14 @@ class HostBudget:
         Raises:
             Refused: the host is given up; "host-down" or what else says why.
         """
+        behind = bool(self._waiters)  # who asks again after a failure does so behind those who have not asked yet
         while True:
             now = self._clock()
             wait = self.wait_s(now)
-            if wait == 0.0:
+            if wait == 0.0 and not behind:
                 return self.begin(now)
-            await self._pause(wait)
+            await self._pause(None if behind else wait)
+            behind = False
 
     def begun(self, token: Token) -> None:
         """The request begins, perhaps after waiting for a connection: the next one keeps its distance from it."""

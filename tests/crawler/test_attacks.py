@@ -24,13 +24,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from aiohttp.abc import AbstractResolver
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from PIL import Image
 
+from crawler import transport
 from crawler.crawl import crawl
 from crawler.crawl_errors import Refused
 from crawler.fetch import Fetcher
@@ -165,7 +165,7 @@ ATTACKS = [
     Attack("a gzip bomb for an image", plain(BOMB, "Content-Encoding: gzip"), "too-large"),
     Attack("a bomb in chunks", chunked("Content-Encoding: gzip") + b"%x\r\n" % len(BOMB) + BOMB + b"\r\n0\r\n\r\n",
            "too-large", page=True),
-    Attack("gzip in gzip", plain(gzip.compress(BOMB), "Content-Encoding: gzip, gzip"), "", page=True),
+    Attack("gzip in gzip", plain(gzip.compress(BOMB), "Content-Encoding: gzip, gzip"), "too-large", page=True),
     Attack("a gzip member in a gzip", plain(gzip.compress(BOMB), "Content-Encoding: gzip"), "", BOMB, page=True),
     Attack("brotli nobody asked for", plain(b"\x0b\x02\x80hello\x03", "Content-Encoding: br"), "encoding", page=True),
     Attack("zstd nobody asked for", plain(b"\x28\xb5\x2f\xfd\x00", "Content-Encoding: zstd"), "encoding", page=True),
@@ -303,16 +303,16 @@ def test_a_trick_is_no_address_or_stays_on_the_site(trick: str) -> None:
             Guard().check(found)
 
 
-class Rebinding(AbstractResolver):
+class Rebinding:
     """A name server of the attacker's: each answer once, the last one for ever."""
 
     def __init__(self, *answers: str) -> None:
         self.answers, self.asked = list(answers), 0
 
-    async def resolve(self, host, port=0, family=socket.AF_INET):
+    async def resolve(self, host):
         answer = self.answers[min(self.asked, len(self.answers) - 1)]
         self.asked += 1
-        return [{"hostname": host, "host": answer, "port": port, "family": family, "proto": 0, "flags": 0}]
+        return [answer]
 
     async def close(self):
         pass
@@ -321,16 +321,15 @@ class Rebinding(AbstractResolver):
 async def test_what_is_checked_is_what_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name's first answer is public, those after it are this machine."""
     connected: list[str] = []
-    loop = asyncio.get_running_loop()
-    real = loop.sock_connect
+    real = transport.open_socket
 
-    async def connect(sock, address):
+    def connect(family, kind, protocol, address):
         connected.append(address[0])
         if not ip_address(address[0]).is_loopback:
             raise ConnectionRefusedError("nobody there")  # the public answer, which a test does not call
-        await real(sock, address)
+        return real(family, kind, protocol, address)
 
-    monkeypatch.setattr(loop, "sock_connect", connect)
+    monkeypatch.setattr(transport, "open_socket", connect)
     async with serving({"/it": plain(b"secret"), "/robots.txt": plain(b"")}) as (url, asked):
         resolver = Rebinding("93.184.216.34", "127.0.0.1")
         again = LIMITS.model_copy(update={"retries": 3, "robots_retries": 3, "backoff_s": 0.01, "robots_pause_s": 0.01})
@@ -406,19 +405,25 @@ async def test_hostile_robots(robots: Answer, allowed: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A server whose certificate nobody has signed."""
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a server on 127.0.0.1 that nobody but itself has signed; its key lies beside it."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop")])
     now = datetime.now(UTC)
     made = x509.CertificateBuilder(
         name, name, key.public_key(), x509.random_serial_number(), now - timedelta(1), now + timedelta(1)
     )
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
     folder = tmp_path_factory.mktemp("tls")
     (folder / "cert").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     plain_key = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain_key))
+    return folder / "cert"
+
+
+@pytest.fixture
+def self_signed(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert", folder / "key")
+    context.load_cert_chain(certificate, certificate.with_name("key"))
     return context
 
 
@@ -430,6 +435,14 @@ async def test_a_certificate_that_nobody_signed_is_one_clear_reason(self_signed:
         assert one.budget(url.split("/")[2]).given_up
         assert one.traffic.requests == 1
         assert asked == []
+
+
+async def test_a_certificate_of_a_trusted_authority_is_taken(
+    self_signed: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with serving({"/it": plain(b"x")}, self_signed) as (url, _), fetcher() as one:
+        assert (await one.image(f"{url}it")).body == b"x"
 
 
 async def test_no_tls_where_there_should_be() -> None:

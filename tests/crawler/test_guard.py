@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from ipaddress import ip_address
 
 import pytest
-from aiohttp.abc import AbstractResolver
 
 from crawler.crawl_errors import Refused
 from crawler.fetch import Fetcher
-from crawler.guard import Guard, GuardedResolver, is_public
+from crawler.guard import Guard, Resolving, is_public
 from crawler.limits import Limits
 
 LIMITS = Limits(rate_per_host=0, robots_retries=0, retries=0, total_s=5, connect_s=1, read_s=1)
@@ -54,27 +52,23 @@ def test_only_what_is_named_may_be_private():
             guard.check(f"http://{other}/")
 
 
-class _Answers(AbstractResolver):
+class _Answers:
     """A name server under the attacker's control: another answer every time."""
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
 
-    async def resolve(self, host, port=0, family=socket.AF_INET):
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return [
-            {"hostname": host, "host": address, "port": port, "family": family, "proto": 0, "flags": 0}
-            for address in found
-        ]
+    async def resolve(self, host):
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     async def close(self):
         pass
 
 
 async def test_a_name_with_a_private_answer_is_refused_even_among_public_ones():
-    resolver = GuardedResolver(Guard(), _Answers(["93.184.216.34", "127.0.0.1"]))
+    resolver = Resolving(Guard(), _Answers(["93.184.216.34", "127.0.0.1"]))
     with pytest.raises(Refused, match=r"resolves to 127\.0\.0\.1"):
-        await resolver.resolve("rebind.example", 80)
+        await resolver.addresses("rebind.example")
 
 
 def _fetcher(guard: Guard) -> Fetcher:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 from aiohttp import web
-from aiohttp.abc import AbstractResolver
 
 from crawler import guard
 from crawler.collect import Collection
@@ -18,11 +16,11 @@ from crawler.site import list_site
 HOSTS, EACH, CONCURRENCY = 120, 2, 8
 
 
-class Loopback(AbstractResolver):
+class Loopback:
     """Every name is this machine."""
 
-    async def resolve(self, host, port=0, family=socket.AF_INET):
-        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": family, "proto": 0, "flags": 0}]
+    async def resolve(self, host):
+        return ["127.0.0.1"]
 
     async def close(self):
         pass
@@ -69,7 +67,7 @@ async def test_connections_left_open_are_bounded_and_used_again(start_web, monke
             most = max(most, len(open_now))
         return web.Response(body=b"x")
 
-    monkeypatch.setattr("crawler.connections._hosts_for", lambda limits: 4)
+    monkeypatch.setattr("crawler.transport._most_open", lambda limits: 4)
     port = (await start_web({"/robots.txt": 404, "/0": answer, "/1": answer})).rstrip("/").rpartition(":")[2]
     hosts = [f"h{number}.example" for number in range(20)]
     limits = Limits(concurrency=2, rate_per_host=0)
