@@ -22,6 +22,7 @@ SCHEMA = "bassline.bench/1"
 
 _PACKAGES = (
     "aiohttp",
+    "pycurl",
     "bassline",
     "numpy",
     "nvidia-dali-cuda130",
