@@ -99,7 +99,8 @@ def nearest_256(pixels: Pixels) -> np.ndarray[Any, np.dtype[np.intp]]:
     to_cube = np.square(_CUBE[cube] - levels).sum(-1)
     to_grey = np.square(_GREYS[grey][..., None] - levels).sum(-1)
     number = 16 + cube[..., 0] * 36 + cube[..., 1] * 6 + cube[..., 2]
-    return np.where(to_grey < to_cube, 232 + grey, number).astype(np.intp)
+    found: np.ndarray[Any, np.dtype[np.intp]] = np.where(to_grey < to_cube, 232 + grey, number).astype(np.intp)
+    return found
 
 
 def blocks(pixels: Pixels, *, true_colour: bool) -> list[str]:

@@ -88,6 +88,8 @@ class Score:
         images: answered so far.
         person, network: of these, right.
         only_person, only_network: right where the other was wrong.
+        commonest: images of the label that was asked most: what always saying it would have got right.
+        single: the only label that the network said over several images, "" if it said others too.
         by_label: of labels that were asked, in the labels' order.
         seconds: the person took in all.
     """
@@ -97,6 +99,8 @@ class Score:
     network: int
     only_person: int
     only_network: int
+    commonest: int
+    single: str
     by_label: tuple[LabelScore, ...]
     seconds: float
 
@@ -131,6 +135,8 @@ class Score:
             "p_value": self.luck,
             "only_person_right": self.only_person,
             "only_network_right": self.only_network,
+            "majority": self.commonest,
+            "network_single_label": self.single or None,
             "by_label": {
                 one.label: {"images": one.images, "person": one.person, "network": one.network} for one in self.by_label
             },
@@ -183,6 +189,7 @@ class Game:
     def score(self) -> Score:
         """How it stands."""
         turns = self.turns
+        said = {turn.question.network for turn in turns}
         by_label = []
         for number, label in enumerate(self.labels):
             asked = [turn for turn in turns if turn.question.truth == number]
@@ -195,6 +202,8 @@ class Game:
             network=sum(turn.network_right for turn in turns),
             only_person=sum(turn.person_right and not turn.network_right for turn in turns),
             only_network=sum(turn.network_right and not turn.person_right for turn in turns),
+            commonest=max((one.images for one in by_label), default=0),
+            single=self.labels[said.pop()] if len(said) == 1 and len(turns) > 1 and len(self.labels) > 1 else "",
             by_label=tuple(by_label),
             seconds=sum(turn.seconds for turn in turns),
         )
