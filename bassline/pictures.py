@@ -1,4 +1,4 @@
-"""Pictures in a terminal: kitty's graphics, sixel, or half-blocks of two pixels a cell. Pixels in, text out."""
+"""Pictures in a terminal: kitty's graphics, sixel, quarter-blocks or half-blocks. Pixels in, text out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,20 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-__all__ = ["FORGET_KITTY", "Protocol", "blocks", "fitted", "kitty", "nearest_256", "on_white", "sixel"]
+__all__ = [
+    "FORGET_KITTY",
+    "Protocol",
+    "blocks",
+    "fitted",
+    "in_cells",
+    "kitty",
+    "nearest_256",
+    "on_white",
+    "quarters",
+    "sixel",
+]
 
-Protocol = Literal["kitty", "sixel", "blocks", "none"]
+Protocol = Literal["kitty", "sixel", "quarters", "blocks", "none"]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 _KITTY_CHUNK = 4096  # bytes of base64 in one escape, by the protocol
@@ -103,29 +114,70 @@ def nearest_256(pixels: Pixels) -> np.ndarray[Any, np.dtype[np.intp]]:
     return found
 
 
-def blocks(pixels: Pixels, *, true_colour: bool) -> list[str]:
-    """Lines of half-blocks, a cell for two pixels one above the other; (H, W, 3) makes (H + 1) // 2 lines of W cells.
+def in_cells(pixels: Pixels, columns: int, rows: int, *, fine: bool, true_colour: bool) -> list[str]:
+    """The picture (H, W, 3) in the middle of a white columns x rows cells, each twice as high as wide; as lines.
 
     Args:
-        pixels: as they are to stand there, one a half cell.
+        pixels: of any size and shape.
+        columns, rows: cells.
+        fine: quarter-blocks, which show twice as many columns, instead of half-blocks.
         true_colour: 24 bits a colour; otherwise xterm's 256.
     """
-    if len(pixels) % 2:
-        pixels = np.concatenate([pixels, np.full((1, pixels.shape[1], 3), 255, np.uint8)])
+    scale = min(columns / pixels.shape[1], 2 * rows / pixels.shape[0])
+    wide, high = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    across = 2 if fine else 1
+    small = Image.fromarray(pixels).resize((across * wide, high), Image.Resampling.LANCZOS)
+    ready = on_white(np.asarray(small), across * columns, 2 * rows)
+    return (quarters if fine else blocks)(ready, true_colour=true_colour)
+
+
+def blocks(pixels: Pixels, *, true_colour: bool) -> list[str]:
+    """Lines of half-blocks, a cell for two pixels one above the other; H must be even."""
+    codes = _codes(pixels, true_colour)
+    return [_line(upper, lower, ["▀"] * len(upper)) for upper, lower in zip(codes[::2], codes[1::2], strict=True)]
+
+
+def quarters(pixels: Pixels, *, true_colour: bool) -> list[str]:
+    """Lines of quarter-blocks, a cell for 2 x 2 pixels in the two colours that fit them best; H and W must be even.
+
+    Twice the width of `blocks`: a pixel is half as wide as high. Of the ways to part four pixels in two, the one with
+    the least squared distance to the means of its parts is taken.
+    """
+    high, wide = pixels.shape[0] // 2, pixels.shape[1] // 2
+    cells = pixels.reshape(high, 2, wide, 2, 3).swapaxes(1, 2).reshape(high, wide, 4, 3).astype(np.float32)
+    lower = np.array([[mask >> bit & 1 for bit in range(4)] for mask in range(8)], np.float32)  # (8, 4); last bit: 0
+    parts = np.stack([1 - lower, lower])  # (2, 8, 4): behind, and in front
+    counts = np.maximum(parts.sum(-1), 1)
+    means = np.einsum("pmk,hwkc->pmhwc", parts, cells) / counts[:, :, None, None, None]
+    # the spread around the means is what the pixels' squares exceed the means' by
+    kept = (np.square(means).sum(-1) * parts.sum(-1)[:, :, None, None]).sum(0)
+    mask = kept.argmax(0)
+    behind, front = (np.take_along_axis(side, mask[None, :, :, None], 0)[0] for side in means)
+    front = np.where((mask == 0)[:, :, None], behind, front)  # of a flat cell nothing is in front
+    before, after = (_codes(np.rint(side).astype(np.uint8), true_colour) for side in (front, behind))
+    glyphs = [[_QUARTERS[number] for number in row] for row in mask.tolist()]
+    return [_line(*row) for row in zip(before, after, glyphs, strict=True)]
+
+
+_QUARTERS = " ▘▝▀▖▌▞▛"  # by the bits of upper left 1, upper right 2, lower left 4
+
+
+def _codes(pixels: Pixels, true_colour: bool) -> list[list[str]]:
+    """What follows 38; or 48; for each pixel (H, W, 3)."""
     if true_colour:
-        codes = [[f"2;{r};{g};{b}" for r, g, b in row] for row in pixels.tolist()]
-    else:
-        codes = [[f"5;{number}" for number in row] for row in nearest_256(pixels).tolist()]
-    lines = []
-    for upper, lower in zip(codes[::2], codes[1::2], strict=True):
-        made, before = [], ("", "")
-        for above, below in zip(upper, lower, strict=True):
-            told = []
-            if above != before[0]:
-                told.append(f"38;{above}")
-            if below != before[1]:
-                told.append(f"48;{below}")
-            made.append((f"\x1b[{';'.join(told)}m" if told else "") + "▀")
-            before = (above, below)
-        lines.append("".join(made) + "\x1b[0m")
-    return lines
+        return [[f"2;{r};{g};{b}" for r, g, b in row] for row in pixels.tolist()]
+    return [[f"5;{number}" for number in row] for row in nearest_256(pixels).tolist()]
+
+
+def _line(front: list[str], behind: list[str], glyphs: list[str]) -> str:
+    """One line of glyphs; a colour is only told where it changes."""
+    made, before = [], ("", "")
+    for above, below, glyph in zip(front, behind, glyphs, strict=True):
+        told = []
+        if above != before[0]:
+            told.append(f"38;{above}")
+        if below != before[1]:
+            told.append(f"48;{below}")
+        made.append((f"\x1b[{';'.join(told)}m" if told else "") + glyph)
+        before = (above, below)
+    return "".join(made) + "\x1b[0m"

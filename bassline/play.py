@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,7 @@ class Pictures(StrEnum):
     AUTO = "auto"
     KITTY = "kitty"
     SIXEL = "sixel"
+    QUARTERS = "quarters"
     BLOCKS = "blocks"
     NONE = "none"
 
@@ -50,7 +52,7 @@ def play(
         bool, typer.Option("--same-pixels", help="See no more than the network does: its own few pixels.")
     ] = False,
     show: Annotated[
-        Pictures, typer.Option("--pictures", help="How: auto asks the terminal; none shows nothing.")
+        Pictures, typer.Option("--pictures", help="auto asks the terminal; quarters and blocks are characters.")
     ] = Pictures.AUTO,
     name: Annotated[str | None, typer.Option(help="Yours, among the high scores [the user's].")] = None,
     scores: Annotated[
@@ -86,20 +88,25 @@ def play(
     except high_scores.ScoresDamaged as error:
         console.note(f"[yellow]![/] {console.literal(str(error))}; this game will not be kept")
         path = None
-    table = _lay(run, data, part, rounds, seed, hard, same_pixels)
-    who = name if name is not None else os.environ.get("USER", "you")
-    if web:
-        from bassline.play_web import serve
-
-        serve(table, path, who, host, port, json=json)
-        return
-    _in_terminal(table, path, who, show, json)
-
-
-def _lay(run: Path, data: Path, part: str, rounds: int, seed: int | None, hard: bool, same_pixels: bool) -> Table:
-    if not (data.is_dir()):
+    if not data.is_dir():
         raise ConfigError("--data", "", f"{data}: no such folder; give a split or a shard set")
-    chosen = int.from_bytes(os.urandom(3)) if seed is None else seed
+
+    def lay(chosen: int) -> Table:
+        return _laid(run, data, part, rounds, chosen, hard, same_pixels)
+
+    table = lay(_any_seed() if seed is None else seed)
+    kept = _Keeper(path, name if name is not None else os.environ.get("USER", "you"))
+    if web:
+        _in_browser(table, lambda last: lay(_any_seed() if seed is None else last.seed + 1), kept, host, port, json)
+    else:
+        _in_terminal(table, kept, show, json)
+
+
+def _any_seed() -> int:
+    return int.from_bytes(os.urandom(3))
+
+
+def _laid(run: Path, data: Path, part: str, rounds: int, chosen: int, hard: bool, same_pixels: bool) -> Table:
     with console.stage("network") as stage:
         stage.update(0, None, "loading torch")
         from bassline.play_table import lay
@@ -126,7 +133,44 @@ def _lay(run: Path, data: Path, part: str, rounds: int, seed: int | None, hard: 
     return table
 
 
-def _in_terminal(table: Table, path: Path | None, name: str, show: Pictures, json: bool) -> None:
+class _Keeper:
+    """Keeps each game among the high scores once."""
+
+    def __init__(self, path: Path | None, name: str) -> None:
+        self._path, self._name = path, name
+        self._kept: dict[int, dict[str, Any] | None] = {}
+
+    def keep(self, table: Table) -> dict[str, Any] | None:
+        """Where the game stands; None if it could not be kept, which is told, or is not to be."""
+        if id(table) not in self._kept:
+            self._kept[id(table)] = self._keep(table) if self._path else None
+        return self._kept[id(table)]
+
+    def _keep(self, table: Table) -> dict[str, Any] | None:
+        from bassline import play_end
+        from bassline.high_scores import ScoresDamaged
+
+        assert self._path
+        try:
+            return play_end.keep(table, self._path, self._name)
+        except (ScoresDamaged, OSError) as error:
+            console.note(f"[yellow]![/] this game was not kept: {console.literal(str(error))}")
+            return None
+
+
+def _in_browser(table: Table, again: Callable[[Table], Table], kept: _Keeper, host: str, port: int, json: bool) -> None:
+    from bassline import play_end
+    from bassline.play_web import serve
+
+    def ended(game: Table) -> None:
+        kept.keep(game)
+        console.note(play_end.verdict(game.game.score()))
+
+    last, over = serve(table, again, ended, host, port, json=json)
+    _finish(last, kept, pictured=False, interrupted=not over, json=json)
+
+
+def _in_terminal(table: Table, kept: _Keeper, show: Pictures, json: bool) -> None:
     from bassline.terminal import Terminal
 
     terminal = Terminal.found(os.environ)
@@ -138,11 +182,8 @@ def _in_terminal(table: Table, path: Path | None, name: str, show: Pictures, jso
             _by_lines(table, show, json)
     except KeyboardInterrupt:
         interrupted = True
-    out = console.err if json else console.out
-    finish(table, path, name, out=out, pictured=terminal is not None and show is not Pictures.NONE,
-           interrupted=interrupted, json=json)  # fmt: skip
-    if interrupted:
-        raise typer.Exit(130)
+    pictured = terminal is not None and show is not Pictures.NONE
+    _finish(table, kept, pictured=pictured, interrupted=interrupted, json=json)
 
 
 def _by_keys(table: Table, terminal: Terminal, show: Pictures) -> None:
@@ -152,6 +193,7 @@ def _by_keys(table: Table, terminal: Terminal, show: Pictures) -> None:
         Pictures.AUTO: None,
         Pictures.KITTY: "kitty",
         Pictures.SIXEL: "sixel",
+        Pictures.QUARTERS: "quarters",
         Pictures.BLOCKS: "blocks",
         Pictures.NONE: "none",
     }
@@ -162,7 +204,7 @@ def _by_lines(table: Table, show: Pictures, json: bool) -> None:
     from bassline import play_lines
 
     if show in (Pictures.KITTY, Pictures.SIXEL):
-        raise ConfigError("--pictures", show, "needs a terminal with keys; in a pipe there are blocks, or none")
+        raise ConfigError("--pictures", show, "needs a terminal with keys; in a pipe there are quarters, or none")
     out = sys.stderr if json else sys.stdout
     sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]  # bytes that are no UTF-8 are no label either
 
@@ -170,7 +212,7 @@ def _by_lines(table: Table, show: Pictures, json: bool) -> None:
         out.write(f"{line}\n")
         out.flush()
 
-    pictured = show is Pictures.BLOCKS or (show is Pictures.AUTO and out.isatty())
+    pictured = show in (Pictures.BLOCKS, Pictures.QUARTERS) or (show is Pictures.AUTO and out.isatty())
     play_lines.play(table, sys.stdin, say, show=pictured, true_colour=_true_colour())
 
 
@@ -181,21 +223,16 @@ def _true_colour() -> bool:
     return sight_of("", os.environ).true_colour
 
 
-def finish(
-    table: Table, path: Path | None, name: str, *, out: Any, pictured: bool, interrupted: bool, json: bool
-) -> None:
-    """Keeps the game among the high scores, shows the last screen, prints the JSON."""
+def _finish(table: Table, kept: _Keeper, *, pictured: bool, interrupted: bool, json: bool) -> None:
+    """Keeps the game among the high scores, shows the last screen, prints the JSON; 130 if it was interrupted."""
     from bassline import play_end
-    from bassline.high_scores import ScoresDamaged
 
-    kept = None
-    if path is not None:
-        try:
-            kept = play_end.keep(table, path, name)
-        except (ScoresDamaged, OSError) as error:
-            console.note(f"[yellow]![/] this game was not kept: {console.literal(str(error))}")
-    play_end.show(table, kept, out, pictured=pictured, true_colour=_true_colour())
+    stands = kept.keep(table)
+    out = console.err if json else console.out
+    play_end.show(table, stands, out, pictured=pictured and out.is_terminal, true_colour=_true_colour())
     if interrupted and table.game.turns:
         console.note("[yellow]interrupted[/] what was played is kept")
     if json:
-        console.emit(play_end.result(table, kept, interrupted=interrupted))
+        console.emit(play_end.result(table, stands, interrupted=interrupted))
+    if interrupted:
+        raise typer.Exit(130)

@@ -149,10 +149,10 @@ def _said(table: Table, turn: Turn, label: int) -> str:
 
 def _strip(table: Table, turns: list[Turn], to: Console, true_colour: bool) -> None:
     """A row of small pictures with both answers under each."""
-    drawn = []
-    for turn in turns:
-        small = pictures.on_white(pictures.fitted(table.pixels(turn.question), _SIDE, _SIDE), _SIDE, _SIDE)
-        drawn.append(pictures.blocks(small, true_colour=true_colour))
+    drawn = [
+        pictures.in_cells(table.pixels(turn.question), _SIDE, _SIDE // 2, fine=True, true_colour=true_colour)
+        for turn in turns
+    ]
     for lines in zip(*drawn, strict=True):
         # past rich: it would count and wrap what are escapes
         to.file.write("  ".join(lines) + "\n")

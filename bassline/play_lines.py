@@ -13,7 +13,7 @@ from trainer.game import QUIT, keys_for, meant
 
 __all__ = ["play"]
 
-_WIDTH = 72
+_CELLS = 72, 36
 
 
 def play(table: Table, answers: TextIO, say: Callable[[str], None], *, show: bool, true_colour: bool) -> None:
@@ -23,7 +23,7 @@ def play(table: Table, answers: TextIO, say: Callable[[str], None], *, show: boo
         table: laid for the game.
         answers: a line each: a label's name, its number from 1, its key, or the beginning of one name.
         say: prints a line.
-        show: draw the pictures, in half-blocks.
+        show: draw the pictures, in quarter-blocks.
         true_colour: in 24 bits a colour.
     """
     game = table.game
@@ -32,8 +32,7 @@ def play(table: Table, answers: TextIO, say: Callable[[str], None], *, show: boo
     while (question := game.question) is not None:
         say(f"image {len(game.turns) + 1} of {len(game.questions)}")
         if show:
-            small = pictures.fitted(table.pixels(question), _WIDTH, _WIDTH)
-            for line in pictures.blocks(small, true_colour=true_colour):
+            for line in pictures.in_cells(table.pixels(question), *_CELLS, fine=True, true_colour=true_colour):
                 say(line)
         began = time.monotonic()
         label = _answer(game.labels, answers, say)

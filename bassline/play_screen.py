@@ -57,9 +57,10 @@ def drawn(pixels: Pixels, lines: Sequence[Line], columns: int, rows: int, sight:
     layout = arranged(columns, rows, len(lines))
     wide, high = layout.picture
     made = ["\x1b[0m", pictures.FORGET_KITTY if sight.protocol == "kitty" else "", "\x1b[2J\x1b[H"]
-    if sight.protocol == "blocks":
-        small = pictures.on_white(pictures.fitted(pixels, wide, 2 * high), wide, 2 * high)
-        for row, line in enumerate(pictures.blocks(small, true_colour=sight.true_colour), 1):
+    if sight.protocol in ("quarters", "blocks"):
+        fine = sight.protocol == "quarters"
+        lines_of = pictures.in_cells(pixels, wide, high, fine=fine, true_colour=sight.true_colour)
+        for row, line in enumerate(lines_of, 1):
             made.append(f"\x1b[{row};1H{line}")
     elif sight.protocol == "kitty":
         cells = _cells(pixels, wide, high, sight.cell)

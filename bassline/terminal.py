@@ -54,7 +54,7 @@ def sight_of(answer: str, environ: Mapping[str, str], cell: tuple[int, int] | No
     """
     attributes = _ANSWERED.search(answer)
     kinds = attributes[1].split(";") if attributes else []
-    protocol: Protocol = "blocks"
+    protocol: Protocol = "quarters"
     if "\x1b_Gi=31;OK" in answer:
         protocol = "kitty"
     elif "4" in kinds[1:]:  # the first is the terminal's class
