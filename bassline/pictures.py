@@ -92,7 +92,11 @@ def sixel(pixels: Pixels) -> str:
 
 def _palette(pixels: Pixels) -> tuple[Pixels, np.ndarray[Any, np.dtype[np.intp]]]:
     """Colours (n, 3), n at most 256, and which of them each pixel has (H, W)."""
-    colours, index = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    red, green, blue = np.moveaxis(pixels.astype(np.int64), 2, 0)
+    found, index = np.unique(
+        red << 16 | green << 8 | blue, return_inverse=True
+    )  # as numbers: rows sort ten times slower
+    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], -1).astype(np.uint8)
     if len(colours) > _SIXEL_COLOURS:
         # no dithering: it makes noise of a white ground and twice the bytes
         image = Image.fromarray(pixels).quantize(_SIXEL_COLOURS, dither=Image.Dither.NONE)
