@@ -29,6 +29,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 _KITTY_CHUNK = 4096  # bytes of base64 in one escape, by the protocol
 FORGET_KITTY = "\x1b_Ga=d,d=A,q=2\x1b\\"
 _SIXEL_COLOURS = 256  # the registers of a VT340; every sixel terminal has as many
+_RUN = re.compile(r"(.)\1{3,}")
 _CUBE = np.array([0, 95, 135, 175, 215, 255])  # levels of xterm's colours 16 to 231
 _GREYS = np.arange(8, 248, 10)  # of 232 to 255
 
@@ -80,12 +81,14 @@ def sixel(pixels: Pixels) -> str:
     made += [f"#{number};2;{r};{g};{b}" for number, (r, g, b) in enumerate(percent.tolist())]
     for top in range(0, height, 6):
         band = index[top : top + 6]
-        bits = (1 << np.arange(len(band), dtype=np.uint8))[:, None]
+        used, which = np.unique(band, return_inverse=True)
+        codes = np.full((len(used), width), 63, np.uint8)
+        for row, own in enumerate(which.reshape(band.shape)):
+            codes[own, np.arange(width)] += np.uint8(1 << row)  # a pixel has one colour: no cell is met twice
         lines = []
-        for colour in np.unique(band).tolist():
-            codes = (((band == colour) * bits).sum(0) + 63).astype(np.uint8)
-            text = codes.tobytes().decode().rstrip("?")
-            lines.append(f"#{colour}" + re.sub(r"(.)\1{3,}", lambda run: f"!{len(run[0])}{run[1]}", text))
+        for colour, line in zip(used.tolist(), codes, strict=True):
+            text = line.tobytes().decode().rstrip("?")
+            lines.append(f"#{colour}" + _RUN.sub(lambda run: f"!{len(run[0])}{run[1]}", text))
         made.append("$".join(lines) + "-")
     return "".join(made) + "\x1b\\"
 

@@ -49,8 +49,8 @@ def _ask(table: Table, terminal: Terminal, sight: Sight, pixels: Pixels) -> tupl
     keys = {key: place for place, own in enumerate(keys_for(game.labels)) for key in own}
     typed, hint = "", ""
     screen = _Screen(terminal, sight, pixels)
+    terminal.forget_keys()  # an answer is to a picture that was seen
     screen.draw(question_lines(game, typed))
-    terminal.forget_keys()
     began = time.monotonic()
     while True:
         key = screen.key()
@@ -77,6 +77,7 @@ def _ask(table: Table, terminal: Terminal, sight: Sight, pixels: Pixels) -> tupl
 def _tell(table: Table, terminal: Terminal, sight: Sight, pixels: Pixels, turn: Turn) -> bool:
     """Shows how a turn went until a key; whether the game goes on."""
     screen = _Screen(terminal, sight, pixels)
+    terminal.forget_keys()
     screen.draw(told_lines(table.game, turn, table.title(turn.question)))
     return screen.key() != QUIT
 

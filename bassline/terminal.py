@@ -166,7 +166,7 @@ class Terminal:
             self._pending += self._read(left)
 
     def forget_keys(self) -> None:
-        """Drops what was typed before now: an answer counts for a picture that was seen."""
+        """Drops what was typed before now."""
         self._pending = ""
         termios.tcflush(self._keys, termios.TCIFLUSH)
 

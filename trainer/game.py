@@ -250,16 +250,17 @@ def keys_for(labels: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """The keys that answer each label at once, the number first where there is one.
 
     Up to nine labels have their numbers, 1 to 9; with more, a number is typed and ended by Enter. Besides, a label has
-    its first letter where no other begins with it, or else another letter of its name that is free, as long as there
-    is one. `q` is never taken: it ends the game.
+    its first letter where no other begins with it, or else another letter of its name that is free and begins none of
+    several names, as long as there is one. `q` is never taken: it ends the game.
     """
     names = [[letter for letter in label.lower() if letter in string.ascii_lowercase] for label in labels]
     first = [name[0] if name else "" for name in names]
     letters: dict[int, str] = {
         place: letter for place, letter in enumerate(first) if letter and letter != QUIT and first.count(letter) == 1
     }
+    shared = {letter for letter in first if first.count(letter) > 1}  # pressed for one, it would answer another
     for place, name in enumerate(names):
-        taken = {QUIT, *letters.values()}
+        taken = {QUIT, *letters.values(), *shared}
         free = next((letter for letter in name if letter not in taken), None)
         if place not in letters and free is not None:
             letters[place] = free
