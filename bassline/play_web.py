@@ -26,7 +26,7 @@ from bassline.play_table import Table
 from shards.errors import BasslineError
 from trainer.game import Game, Question, Turn, keys_for
 
-__all__ = ["WebGame", "serve"]
+__all__ = ["Pages", "WebGame", "serve"]
 
 _MOST_BODY = 4096  # bytes of a request; an answer takes 40
 
@@ -131,7 +131,7 @@ def _png(table: Table, question: Question) -> bytes:
     return out.getvalue()
 
 
-class _Pages:
+class Pages:
     """The addresses of the page, and who may call them."""
 
     def __init__(self, current: WebGame, again: Callable[[WebGame], WebGame], names: frozenset[str]) -> None:
@@ -268,7 +268,7 @@ async def _served(
         return WebGame(dealt, lambda: keep(dealt))
 
     names = {"localhost", socket.gethostname().lower(), host.lower()}
-    pages = _Pages(game_of(table), lambda last: game_of(again(last.table)), frozenset(names))
+    pages = Pages(game_of(table), lambda last: game_of(again(last.table)), frozenset(names))
     runner = web.AppRunner(pages.app(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:

@@ -172,7 +172,7 @@ def test_a_model_alone_keeps_its_scores_with_the_user(
 def test_what_cannot_be_played(
     bassline: Run, run: Path, game_run: Path, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
-    for name, labels, body in (("others", ["bass", "harp"], picture(1, 1)), ("broken", ["bass"], picture(1, 1)[:500])):
+    for name, labels, body in (("others", ["bass", "harp"], picture(1, 1)), ("broken", ["bass"], picture(1, 1)[:400])):
         with write_set(tmp_path / name, [Sample("x", body, "jpg", 0, {})], labels, source={}):
             pass
     arguments = [str(game_run / "split") if argument == "SPLIT" else argument for argument in arguments]
@@ -313,7 +313,7 @@ def test_what_the_terminal_says_it_can_is_what_it_gets(seated: Sit) -> None:
     quit_at_once: list[tuple[str, str | Callable[[], object]]] = [("image 1 of 5", "q")]
     _, saw = seated(quit_at_once, "--rounds", "5", answer="\x1b_Gi=31;OK\x1b\\\x1b[6;20;10t\x1b[?62;c")
     assert "\x1b_Ga=T,f=100" in saw
-    _, saw = seated(quit_at_once, "--rounds", "5", answer="\x1b[6;20;10t\x1b[?62;4;9c")
+    _, saw = seated(quit_at_once, "--rounds", "5", answer="\x1b[6;8;4t\x1b[?62;4;9c")
     assert '\x1bP0;1;0q"1;1;' in saw
     _, saw = seated(quit_at_once, "--rounds", "5", "--pictures", "blocks", answer="\x1bP1$r48:2::1:2:3m\x1b\\\x1b[?62c")
     assert "48;2;" in saw.split("\x1b[2J\x1b[H")[-1]
