@@ -166,7 +166,8 @@ def quarters(pixels: Pixels, *, true_colour: bool) -> list[str]:
     return [_line(*row) for row in zip(before, after, glyphs, strict=True)]
 
 
-_QUARTERS = " ▘▝▀▖▌▞▛"  # by the bits of upper left 1, upper right 2, lower left 4
+# By the bits of upper left 1, upper right 2, lower left 4; a flat cell is no space, which tmux and others cut off.
+_QUARTERS = "▀▘▝▀▖▌▞▛"
 
 
 def _codes(pixels: Pixels, true_colour: bool) -> list[list[str]]:

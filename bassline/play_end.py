@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from bassline import console, high_scores, pictures
@@ -157,13 +158,14 @@ def _strip(table: Table, turns: list[Turn], to: Console, true_colour: bool) -> N
         # past rich: it would count and wrap what are escapes
         to.file.write("  ".join(lines) + "\n")
     width = _SIDE + 2
-    for who in ("you", "net"):
+    for who in ("you", "net", "is"):
         cells = []
         for turn in turns:
-            label = turn.person if who == "you" else turn.question.network
+            truth = turn.question.truth
+            label = {"you": turn.person, "net": turn.question.network, "is": truth}[who]
             name = console.plain(table.game.labels[label])[: _SIDE - 4]
-            colour = "green" if label == turn.question.truth else "red"
-            cells.append(f"[dim]{who}[/] [{colour}]{console.literal(name)}[/]" + " " * (width - 4 - len(name)))
+            colour = "bold" if who == "is" else "green" if label == truth else "red"
+            cells.append(f"[dim]{who:<3}[/] [{colour}]{console.literal(name)}[/]" + " " * (width - 4 - cell_len(name)))
         to.print("".join(cells), soft_wrap=True)
     to.print()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,6 +140,6 @@ def told_lines(game: Game, turn: Turn, title: str) -> list[Line]:
         (f"{'truth':<8} {names[question.truth]}", _BOLD),
         ("", ""),
     ]
-    about = [(text, _DIM) for text in (plain(title), plain(question.key)) if text]
+    about = [(line, _DIM) for text in (title, question.key) for line in textwrap.wrap(plain(text), _TEXT)]
     last = "any key shows who won" if game.finished else "any key goes on"
     return [*_standing(game, len(game.turns)), *told, *about, ("", ""), (f"{last}, q ends the game", _DIM)]

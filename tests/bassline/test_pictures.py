@@ -20,7 +20,7 @@ from bassline.terminal import Sight, sight_of
 
 Pixels = NDArray[np.uint8]
 SIDES = st.integers(1, 40)
-_QUARTERS = dict(zip(" ▘▝▀▖▌▞▛", range(8), strict=True))
+_QUARTERS = dict(zip("▘▝▀▖▌▞▛", range(1, 8), strict=True))
 
 
 def noise(height: int, width: int, seed: int, colours: int = 0) -> Pixels:
