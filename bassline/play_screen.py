@@ -22,6 +22,7 @@ Line = tuple[str, str]
 """A text and the SGR codes it is written in, "" for none."""
 
 _TEXT = 30  # columns beside the picture
+_ROWS = 13  # of labels, a row each: what 24 rows hold with the rest; of more, several share a row
 _DIM, _BOLD, _GOOD, _BAD = "2", "1", "32", "31"
 
 
@@ -118,7 +119,8 @@ def question_lines(game: Game, typed: str, hint: str = "") -> list[Line]:
             f"{place}{'/' + keys[place - 1][0] if keys[place - 1] else ''} {name}"
             for place, name in enumerate(names, 1)
         ]
-        lines = [(line, "") for line in wrapped(words, _TEXT)]
+        rows = words if len(words) <= _ROWS else wrapped(words, _TEXT)
+        lines = [(line, "") for line in rows]
         lines += [("", ""), (f"number: {typed}_", _BOLD)]
         end = ("a number and Enter, or a letter; q ends", _DIM)
     told = [(hint, _BAD)] if hint else []
