@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -206,14 +207,16 @@ def _by_lines(table: Table, show: Pictures, json: bool) -> None:
     if show in (Pictures.KITTY, Pictures.SIXEL):
         raise ConfigError("--pictures", show, "needs a terminal with keys; in a pipe there are quarters, or none")
     out = sys.stderr if json else sys.stdout
-    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]  # bytes that are no UTF-8 are no label either
+    answers: TextIO = sys.stdin or io.StringIO()  # None where a shell closed it
+    if isinstance(answers, io.TextIOWrapper):
+        answers.reconfigure(errors="replace")  # bytes that are no UTF-8 are no label either
 
     def say(line: str) -> None:
         out.write(f"{line}\n")
         out.flush()
 
     pictured = show in (Pictures.BLOCKS, Pictures.QUARTERS) or (show is Pictures.AUTO and out.isatty())
-    play_lines.play(table, sys.stdin, say, show=pictured, true_colour=_true_colour())
+    play_lines.play(table, answers, say, show=pictured, true_colour=_true_colour())
 
 
 def _true_colour() -> bool:

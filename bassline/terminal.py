@@ -90,8 +90,8 @@ class Terminal:
     @classmethod
     def found(cls, environ: Mapping[str, str]) -> Terminal | None:
         """The terminal a person sits at, drawn on by stderr if stdout goes elsewhere; None where there is none."""
-        screen = next((stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()), None)
-        if not sys.stdin.isatty() or screen is None or environ.get("TERM", "dumb") in ("dumb", ""):
+        screen = next((stream.fileno() for stream in (sys.stdout, sys.stderr) if stream and stream.isatty()), None)
+        if sys.stdin is None or not sys.stdin.isatty() or screen is None or environ.get("TERM", "dumb") in ("dumb", ""):
             return None
         return cls(sys.stdin.fileno(), screen)
 
@@ -173,9 +173,11 @@ class Terminal:
     def _read(self, wait_s: float) -> str:
         if not select.select([self._keys], [], [], wait_s)[0]:
             return ""
-        data = os.read(self._keys, 4096)
+        data = b""
+        with suppress(OSError):
+            data = os.read(self._keys, 4096)
         if not data:
-            raise KeyboardInterrupt  # the terminal hung up
+            raise KeyboardInterrupt  # the terminal hung up: what was played is still to be kept
         return self._decode(data)
 
     def _cell(self) -> tuple[int, int] | None:
