@@ -116,6 +116,12 @@ def test_nobody_answers(piped: Pipe, run: Path) -> None:
     assert not (run / "scores.json").exists()
 
 
+def test_a_closed_stdin_is_an_end(bassline: Run, run: Path, game_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    done = bassline("play", run, "--data", game_run / "split", "--rounds", "2")
+    assert "no image was answered" in done.stdout
+
+
 def test_high_scores_are_kept_in_the_run_and_ranked(piped: Pipe, run: Path) -> None:
     first, _ = piped("guitar\n" * 9, "--rounds", "9", "--seed", "1", "--name", "[b]Ann")
     truths = "".join(f"{turn['truth']}\n" for turn in first["turns"])
@@ -328,6 +334,34 @@ def test_the_terminal_is_watched_for_its_size(seated: Sit) -> None:
     first, second = [screen for screen in saw.split("\x1b[2J\x1b[H") if "image 1 of 5" in screen][:2]
     rows = [max(int(row) for row in re.findall(r"\x1b\[(\d+);1H", screen)) for screen in (first, second)]
     assert rows[0] < 30 <= rows[1] < 50
+
+
+def test_many_labels_are_answered_by_a_number_and_enter(game_run: Path) -> None:
+    """With more than nine labels digits are typed; at a terminal of this process, without a network."""
+    import trainer
+    from bassline import play_terminal
+    from bassline.play_table import lay
+    from bassline.terminal import Terminal
+
+    table = lay(
+        trainer.load(game_run / "run"), game_run / "split", "test", rounds=1, seed=1, hard=False, same_pixels=False,
+        on_progress=lambda done, total: None,
+    )  # fmt: skip
+    table.game.labels = tuple(f"label {number}" for number in range(1, 15))
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    person = Person(master, [("number: _", "15"), ("number: 15_", "\r"), ("15 is no", "13"), ("number: 13_", "\x7f2\r"),
+                             ("any key", " ")], "\x1b[?1c")  # fmt: skip
+    person.start()
+    try:
+        play_terminal.play(table, Terminal(slave, slave), {"TERM": "xterm"}, "none")
+    finally:
+        person.done.set()
+        person.join()
+        os.close(master)
+        os.close(slave)
+    assert person.missed is None
+    assert [turn.person for turn in table.game.turns] == [11]
 
 
 def test_the_person_may_see_what_the_network_sees(game_run: Path) -> None:
