@@ -97,7 +97,8 @@ class Terminal:
 
     def __enter__(self) -> Terminal:
         self._before = termios.tcgetattr(self._keys)
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        # SIGINT too: whoever was started in the background of a script ignores it, and then Ctrl-C would do nothing
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._handlers[number] = signal.signal(number, _interrupted)
         try:
             tty.setcbreak(self._keys, termios.TCSANOW)
