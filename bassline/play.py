@@ -55,7 +55,7 @@ def play(
     show: Annotated[
         Pictures, typer.Option("--pictures", help="auto asks the terminal; quarters and blocks are characters.")
     ] = Pictures.AUTO,
-    name: Annotated[str | None, typer.Option(help="Yours, among the high scores [the user's].")] = None,
+    name: Annotated[str | None, typer.Option(help="Yours, among the high scores; $USER without.")] = None,
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Of high scores [RUN/scores.json, or the user's state folder].")
     ] = None,
