@@ -31,3 +31,11 @@ def bassline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
         return subprocess.CompletedProcess(["bassline", *map(str, arguments)], int(code), said.out, said.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def game_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with split/ (three labels, 30 test images, one damaged) and run/, trained on it."""
+    from .game_run import make
+
+    return make(tmp_path_factory.mktemp("game"))

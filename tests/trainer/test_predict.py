@@ -50,3 +50,32 @@ def test_a_file_that_is_no_model(tmp_path: Path, tiny: Callable[..., RunConfig])
         trainer.load(tmp_path / "x.safetensors")
     with pytest.raises(ModelUnreadable, match="no such file"):
         trainer.load(tmp_path)
+
+
+def test_one_image_alone_is_a_list_of_one(model: Model, thumbnails: dict[str, list[Path]]) -> None:
+    path = thumbnails["violin"][0]
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    alone = [model.predict(one) for one in (path, str(path), path.read_bytes(), Image.open(path), pixels)]
+    assert [len(answers) for answers in alone] == [1] * 5
+    assert {answers[0].label for answers in alone} == {alone[0][0].label}
+    assert len(model.predict(np.stack([pixels] * 3))) == 3
+
+
+def test_what_is_no_picture_is_told_and_does_not_stop_the_rest(
+    model: Model, thumbnails: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(256_000_001)  # a hole: no disk, no memory
+    answers = model.predict([np.zeros((4, 4, 3)), tmp_path / "huge.jpg", tmp_path, thumbnails["drum"][0]])  # type: ignore[list-item]
+    assert [bool(answer.error) for answer in answers] == [True, True, True, False]
+    assert "at most 256,000,000" in str(answers[1].error)
+    assert "Is a directory" in str(answers[2].error)
+
+
+def test_a_model_whose_weights_are_no_numbers_says_so(model: Model, thumbnails: dict[str, list[Path]]) -> None:
+    kept = {name: tensor.clone() for name, tensor in model.net.state_dict().items()}
+    for parameter in model.net.parameters():
+        parameter.data.fill_(float("nan"))
+    answer = model.predict(thumbnails["drum"][0])[0]
+    model.net.load_state_dict(kept)
+    assert "weights are damaged" in str(answer.error)
