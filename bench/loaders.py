@@ -2,146 +2,275 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import CONTENDERS, Job, available
-from bench.errors import BenchError, ContenderFailed
+from bench.contenders import CONTENDERS, Contender, Job, available
+from bench.errors import BenchError
+from bench.loader_formats import FORMATS, SHARDS, spread
+from bench.loader_peers import loader_peers, modules_of
+from bench.loader_targets import STREAM, judge
+from bench.probe import evict
 from bench.record import Record, measured
 from bench.stats import ratio, summarise
+from bench.verdict import COLD, WARM
+from bench.worker import write_features
+from bench.zygote import Zygote
 from shards.errors import ConfigError
 from shards.shard_set import ShardSet
 
-__all__ = ["REFERENCE", "compare_loaders", "write_folders"]
+__all__ = ["REFERENCE", "Loaders", "compare_loaders"]
 
 REFERENCE = "imagefolder"
 """The loader that ratios are against, unless it is left out: what most people start from."""
 
-# Decoders agree within a few levels a pixel, so an image's mean within one. Alpha (others drop it, we compose it over
-# white) touches a few images of a set, which is why 19 in 20 must agree and not all.
+# A decoder that rounds otherwise is half a level off, DALI's rims and alpha (others drop it, we compose it over white)
+# one in some images; JPEG's own loss at quality 90 is two and more.
 SAME_PICTURE = 1.0
+_PRELOAD = ("torch", "numpy", "bench.worker")
+_LIMIT_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaders:
+    """What to measure.
+
+    Attributes:
+        names: contenders, by default all that are installed.
+        size, batch, workers: see `Job`.
+        epochs: epochs a warm process runs at most, at least 2; the first is told apart.
+        seconds: of epochs after the first; a fast loader runs more of them than a slow one.
+        repeats: rounds over all contenders at most; at least 5 for a claim.
+        budget_s: no round is begun that would likely end later than this.
+        cold: also one process each whose files were put out of the page cache.
+        peers: a Python that has the peers; None: those that are installed here.
+    """
+
+    names: tuple[str, ...] = ()
+    size: int = 150
+    batch: int = 256
+    workers: int = 2
+    epochs: int = 6
+    seconds: float = 1.5
+    repeats: int = 5
+    budget_s: float = 720.0
+    cold: bool = True
+    peers: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in CONTENDERS:
+                raise ConfigError("--only", name, f"unknown contender; known: {', '.join(CONTENDERS)}")
+        if self.epochs < 2 or self.repeats < 1:
+            told = f"{self.epochs} epochs, {self.repeats} repeats; expected at least 2 and 1"
+            raise ConfigError("--epochs", "", told)
+
+
+@dataclass
+class _Runs:
+    warm: list[dict[str, Any]] = field(default_factory=list)
+    cold: list[dict[str, Any]] = field(default_factory=list)
 
 
 def compare_loaders(
-    shards: Path,
-    *,
-    names: Sequence[str] = (),
-    size: int = 150,
-    batch: int = 256,
-    workers: int = 2,
-    epochs: int = 3,
-    repeats: int = 5,
-    on_progress: Callable[[int, int, str], None] | None = None,
+    shards: Path, plan: Loaders, on_progress: Callable[[int, int, str], None] | None = None
 ) -> Record:
     """Measures loaders over one shard set, in interleaved rounds: A B C, C B A, A B C, ...
 
     Args:
-        shards: the set; read once before, so that the page cache is warm.
-        names: contenders, by default all that are installed.
-        size, batch, workers: see `Job`.
-        epochs: epochs a process runs; those after the first are averaged.
-        repeats: processes a contender, at least 5 for a claim.
-        on_progress: called with (done, total, name).
+        shards: the set.
+        plan: what to measure.
+        on_progress: called with (done, total, what is measured now).
 
     Raises:
-        ConfigError: an unknown contender or too few epochs.
-        ContenderFailed: a contender's process failed.
-        BenchError: a contender left out samples or decoded other pictures.
+        ConfigError: a contender that was named cannot be measured; says why.
+        MeasurementFailed: a contender's process failed.
+        BenchError: a contender left out samples or gave other labels.
     """
-    for name in names:
-        if name not in CONTENDERS:
-            raise ConfigError("--only", name, f"unknown contender; known: {', '.join(CONTENDERS)}")
-        if not available(CONTENDERS[name]):
-            raise ConfigError("--only", name, f"needs {', '.join(CONTENDERS[name].needs)}, which is not installed")
-    if epochs < 2 or repeats < 1:
-        raise ConfigError("--epochs", "", f"{epochs} epochs, {repeats} repeats; expected at least 2 and 1")
-    chosen = list(names) or [name for name, contender in CONTENDERS.items() if available(contender)]
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
-    with tempfile.TemporaryDirectory(prefix="bassline-loaders-") as temporary, ShardSet.open(shards) as source:
-        job = Job(shards, Path(temporary), size, batch, workers)
-        if REFERENCE in chosen:
-            write_folders(source, job.folders)
-        samples, digest, shard_count = len(source), source.digest, len(source.manifest.shards)
-        data_bytes = sum(info.bytes for info in source.manifest.shards)
-        for data in source.tars:
-            sum(data[::4096])  # touch every page: all contenders start from a warm cache
-        for round_number in range(repeats):
-            for turn, name in enumerate(chosen if round_number % 2 == 0 else reversed(chosen)):
-                if on_progress:
-                    on_progress(round_number * len(chosen) + turn, repeats * len(chosen), name)
-                results[name].append(_run(name, job, epochs, samples))
-    reference = results.get("stream-pillow") or next(iter(results.values()))
-    measurements = {}
-    for name, runs in results.items():
-        gaps = sorted(abs(a - b) for a, b in zip(runs[0]["means"], reference[0]["means"], strict=True))
-        gap = gaps[int(0.95 * (len(gaps) - 1))]
-        if gap > SAME_PICTURE:
-            raise BenchError(f"contender {name} decodes other pictures: their mean levels differ by {gap:.2f} of 255")
-        measurements[name] = _measurement(name, runs, gap)
-    rates = {name: [_rate(run) for run in runs] for name, runs in results.items()}
-    against = REFERENCE if REFERENCE in rates else chosen[0]
-    return Record(
-        kind="loaders",
-        settings={
-            "samples": samples, "bytes": data_bytes, "data_digest": digest, "shards": shard_count, "size": size,
-            "batch": batch, "workers": workers, "epochs": epochs, "repeats": repeats, "cache": "warm",
-            "reference": against,
+    tell = on_progress or (lambda done, total, name: None)
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        source = stack.enter_context(ShardSet.open(shards))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bassline-loaders-")))
+        peers = loader_peers(plan.peers) if plan.peers else {}
+        homes, left_out = _choose(plan, modules_of(peers), source)
+        pythons = {home: stack.enter_context(Zygote(_PRELOAD, home)) for home in {*homes.values()}}
+        here = pythons.get(None) or stack.enter_context(Zygote(_PRELOAD))
+        tars = Path(shards)
+        if len(source.tars) < SHARDS <= len(source):
+            tell(0, 1, f"spreading the set over {SHARDS} tars")
+            tars = scratch / "tars"
+            spread(source, tars)
+        job = Job(str(tars), str(scratch), plan.size, plan.batch, plan.workers)
+        formats = _converted(homes, job, here, pythons, tell)
+        write_features(str(job.path("npy")))
+        files = {name: _files(CONTENDERS[name], job) for name in homes}
+        results = {name: _Runs() for name in homes}
+        per_round = len(homes) * (2 if plan.cold else 1)
+        done, measuring = 0, time.monotonic()
+        for number in range(plan.repeats):
+            if number and time.monotonic() - begun + (time.monotonic() - measuring) / number > plan.budget_s:
+                break
+            order = [(name, kind) for name in homes for kind in (("warm", "cold") if plan.cold else ("warm",))]
+            for name, kind in order if number % 2 == 0 else order[::-1]:
+                tell(done, per_round * plan.repeats, f"round {number + 1}: {name}, {kind}")
+                done += 1
+                run = _run(pythons[homes[name]], name, job, plan, files[name], kind, len(source), check=not number)
+                (results[name].warm if kind == "warm" else results[name].cold).append(run)
+        return _record(source, plan, results, formats, {"peers": peers, "left_out": left_out, "tars": SHARDS
+                       if tars != Path(shards) else len(source.tars)}, files)  # fmt: skip
+
+
+def _choose(
+    plan: Loaders, modules: set[str], source: ShardSet
+) -> tuple[dict[str, Path | None], dict[str, str]]:
+    """Which Python each contender runs in (None: this one), and why others are left out."""
+    rows = source.index.rows
+    uniform = bool((rows["width"] == plan.size).all() and (rows["height"] == plan.size).all())
+    homes: dict[str, Path | None] = {}
+    left_out: dict[str, str] = {}
+    for name, contender in CONTENDERS.items():
+        if plan.names and name not in plan.names:
+            continue
+        if name == "ffcv" and not uniform:  # its other decoders crop
+            left_out[name] = f"only decodes pictures that are all {plan.size}x{plan.size}, and these are not"
+        elif available(contender):
+            homes[name] = None
+        elif contender.needs and all(module in modules for module in contender.needs):
+            homes[name] = plan.peers
+        else:
+            left_out[name] = "no GPU here" if contender.gpu else f"{', '.join(contender.needs)} is not installed"
+        if name in plan.names and name in left_out:
+            remedy = "" if name == "ffcv" and not uniform or contender.gpu else ": --peers install brings it"
+            raise ConfigError("--only", name, left_out[name] + remedy)
+    return homes, left_out
+
+
+def _converted(
+    homes: Mapping[str, Path | None],
+    job: Job,
+    here: Zygote,
+    pythons: Mapping[Path | None, Zygote],
+    tell: Callable[[int, int, str], None],
+) -> dict[str, dict[str, Any]]:
+    """Writes the formats that somebody reads; seconds and bytes of each. The reference decode is always among them."""
+    wanted: dict[str, Path | None] = {"npy": None}
+    for name, home in homes.items():
+        wanted.update({kind: home for kind in CONTENDERS[name].formats if kind in FORMATS and kind != "npy"})
+    found = {}
+    for done, (kind, home) in enumerate(wanted.items()):
+        tell(done, len(wanted), f"writing the set as {kind}")
+        zygote = here if not FORMATS[kind][1] else pythons[home]
+        wish = {"format": kind, "shards": job.shards, "folder": str(job.path(kind)), "size": job.size}
+        found[kind] = zygote.run("bench.loader_formats:convert", wish, limit_s=_LIMIT_S)
+    return found
+
+
+def _files(contender: Contender, job: Job) -> list[Path]:
+    """What a contender reads."""
+    folders = [Path(job.shards) if kind == "tars" else job.path(kind) for kind in contender.formats]
+    return [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _run(
+    zygote: Zygote, name: str, job: Job, plan: Loaders, files: Sequence[Path], kind: str, samples: int, *, check: bool
+) -> dict[str, Any]:
+    cold = kind == "cold"
+    if cold:
+        evict(files)
+    else:
+        for path in files:
+            path.read_bytes()
+    run = zygote.run(
+        "bench.worker:measure",
+        {
+            "name": name, "job": asdict(job), "epochs": 1 if cold else plan.epochs, "seconds": plan.seconds,
+            "check": check and not cold,
         },
-        measurements=measurements,
-        ratios={f"{name}/{against}": measured("ratio", ratio(rates[name], rates[against])) for name in chosen},
+        limit_s=_LIMIT_S,
     )  # fmt: skip
+    if any(count != samples for count in run["images"]):
+        raise BenchError(f"contender {name} gave {run['images']} images an epoch of {samples}; its rate says nothing")
+    if check and not cold and run["checked"]["labels"] < 0.98:
+        raise BenchError(f"contender {name} gives labels that are not the set's; its rate says nothing")
+    return run
 
 
 def _rate(run: dict[str, Any]) -> float:
     """Images/s over the epochs after the first."""
-    return float(sum(run["images"][1:]) / sum(run["epochs"][1:]))
+    return float(sum(run["images"][1:]) / sum(run["seconds"][1:]))
 
 
-def _measurement(name: str, runs: list[dict[str, Any]], gap: float) -> dict[str, Any]:
+def _record(
+    source: ShardSet,
+    plan: Loaders,
+    results: Mapping[str, _Runs],
+    formats: Mapping[str, dict[str, Any]],
+    more: Mapping[str, Any],
+    files: Mapping[str, Sequence[Path]],
+) -> Record:
+    image_bytes = int(source.index.rows["size"].sum(dtype="int64"))
+    measurements = {}
+    for name, runs in results.items():
+        contender = CONTENDERS[name]
+        # what must be read of a file that holds more than the images, such as a tar's headers, is the images
+        size = sum(path.stat().st_size for path in files[name])
+        needed = size if "npy" in contender.formats or "beton" in contender.formats else min(image_bytes, size)
+        kinds = [formats[kind] for kind in contender.formats if kind in formats]
+        measurements[name] = measured(
+            "images/s",
+            summarise([_rate(run) for run in runs.warm]),
+            about=contender.about,
+            ours=contender.ours,
+            first_epoch=_first(runs.warm, needed, cold=False),
+            cold_epoch=_first(runs.cold, needed, cold=True) if runs.cold else None,
+            first_batch_s=_median(runs.warm, "first_batch_s"),
+            first_batch_cold_s=_median(runs.cold, "first_batch_s") if runs.cold else None,
+            cpu_s_per_1000=_median(runs.warm, "cpu_s_per_1000"),
+            peak_mib=_median(runs.warm, "peak_mib"),
+            extra_mib=_median(runs.warm, "extra_mib"),
+            pixels=runs.warm[0]["checked"],
+            same_pixels=runs.warm[0]["checked"]["levels"] <= SAME_PICTURE,
+            convert_s=sum(kind["seconds"] for kind in kinds),
+            converted_bytes=sum(kind["bytes"] for kind in kinds),
+        )
+    rates = {name: [_rate(run) for run in runs.warm] for name, runs in results.items()}
+    against = REFERENCE if REFERENCE in rates else next(iter(rates))
+    stream = results[STREAM].warm if STREAM in results else []
+    return Record(
+        kind="loaders",
+        settings={
+            "samples": len(source), "bytes": sum(info.bytes for info in source.manifest.shards),
+            "image_bytes": image_bytes, "data_digest": source.digest, "size": plan.size, "batch": plan.batch,
+            "workers": plan.workers, "epochs": plan.epochs, "seconds": plan.seconds,
+            "repeats": len(next(iter(results.values())).warm), "asked_repeats": plan.repeats, "cold": plan.cold,
+            "reference": against, **more,
+        },
+        measurements=measurements,
+        ratios={f"{name}/{against}": measured("ratio", ratio(rates[name], rates[against])) for name in rates},
+        verdict=judge(
+            rates, [run["first_batch_s"] for run in stream], [run["extra_mib"] for run in stream]
+        ),
+    )  # fmt: skip
+
+
+def _median(runs: Sequence[dict[str, Any]], key: str) -> float:
+    return float(statistics.median(run[key] for run in runs))
+
+
+def _first(runs: Sequence[dict[str, Any]], needed: int, *, cold: bool) -> dict[str, Any]:
+    """The first epoch with its opening, and whether the cache was as it should be: proven by what was read."""
+    shares = [run["read_bytes"] / needed for run in runs]
+    proven = min(shares) >= COLD if cold else max(shares) <= WARM
     return measured(
         "images/s",
-        summarise([_rate(run) for run in runs]),
-        about=CONTENDERS[name].about,
-        ours=CONTENDERS[name].ours,
-        first_epoch=statistics.median(run["images"][0] / run["epochs"][0] for run in runs),
-        first_batch_s=statistics.median(run["first_batch_s"] for run in runs),
-        cpu_s_per_1000=statistics.median(run["cpu_s_per_1000"] for run in runs),
-        peak_mib=statistics.median(run["peak_mib"] for run in runs),
-        mean_level_gap=gap,
+        summarise([run["images"][0] / run["seconds"][0] for run in runs]),
+        read_share=statistics.median(shares),
+        cache=("cold" if cold else "warm") if proven else "cache_unverified",
     )
-
-
-def _run(name: str, job: Job, epochs: int, samples: int) -> dict[str, Any]:
-    wish = {
-        "name": name,
-        "job": {**asdict(job), "shards": str(job.shards), "folders": str(job.folders)},
-        "epochs": epochs,
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.worker", json.dumps(wish)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise ContenderFailed(name, done.stderr.strip().rpartition("\n")[2])
-    run: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
-    if run["images"] != [samples] * epochs:
-        raise BenchError(f"contender {name} gave {run['images']} images an epoch of {samples}; its rate says nothing")
-    return run
-
-
-def write_folders(source: ShardSet, folder: Path) -> None:
-    """Writes a set as label folders, as torchvision's ImageFolder reads them; replaces what is there."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for label in source.labels:
-        (folder / label).mkdir(parents=True)
-    for index in range(len(source)):
-        label = source.labels[int(source.label_ids[index])]
-        # ImageFolder goes by the name: .jpg, .png and .webp are all on its list
-        (folder / label / f"{source.key(index)}.{source.ext(index)}").write_bytes(source.image(index))
