@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bench import peer_loaders as peers
 from bench.loader_job import Batches, Contender, Job

@@ -1,6 +1,6 @@
 """Others' loaders, in a Python of their own that sees this one's packages: torch and DALI are not installed twice.
 
-They need other versions of what we need (NumPy below 2.2) and clouds' clients by the dozen; docs/decisions/bench-peers.md.
+They need other versions of what we need (NumPy below 2.2), and many clouds' clients (docs/decisions/bench-peers.md).
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def tensor(job: Job) -> Callable[[int], Batches]:
 
     def epoch(number: int) -> Batches:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(number))
-        for index in order.split(job.batch):
+        for index in torch.split(order, job.batch):
             yield torch.index_select(images, 0, index, out=out[: len(index)]), labels[index]
 
     return epoch
@@ -157,7 +157,7 @@ def mds(job: Job) -> Callable[[int], Batches]:
 
     decode = _Decode("pillow", job.size)
 
-    class Pictures(StreamingDataset):
+    class Pictures(StreamingDataset):  # type: ignore[misc]
         def __getitem__(self, at: Any) -> Any:
             sample = super().__getitem__(at)
             return decode(sample["image"]), sample["label"]
@@ -165,7 +165,7 @@ def mds(job: Job) -> Callable[[int], Batches]:
     dataset = Pictures(
         local=str(job.path("mds")), shuffle=True, shuffle_seed=job.seed, batch_size=job.batch, num_canonical_nodes=1
     )
-    loader = DataLoader(dataset, job.batch, num_workers=job.workers, persistent_workers=True)
+    loader: Any = DataLoader(dataset, job.batch, num_workers=job.workers, persistent_workers=True)
     return lambda number: iter(loader)
 
 
@@ -175,7 +175,7 @@ def litdata(decoder: str) -> Open:
 
         decode = _Decode(decoder, job.size)
 
-        class Pictures(StreamingDataset):
+        class Pictures(StreamingDataset):  # type: ignore[misc]
             def __getitem__(self, index: Any) -> Any:
                 sample = super().__getitem__(index)
                 return decode(sample["image"]), sample["label"]

@@ -1,4 +1,4 @@
-"""One contender of `bench loaders` in a process of its own, forked by `bench.zygote` with torch imported and no more."""
+"""One contender of `bench loaders` in a process of its own, forked by `bench.zygote` with only torch imported."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def measure(wish: dict[str, Any]) -> dict[str, Any]:
             together; `check`: whether to hold pixels and labels against the reference.
 
     Returns:
-        `first_batch_s`, from after torch's import; `seconds` and `images` of each epoch, the first with all that opening
-        costs; `read_bytes` of the first; `cpu_s_per_1000` images after the first; `peak_mib`, and `extra_mib` of it
-        over what torch's import takes; `checked`, see `_checked`.
+        `first_batch_s`, from after torch's import; `seconds` and `images` of each epoch, the first with all that
+        opening costs; `read_bytes` of the first; `cpu_s_per_1000` images after the first; `peak_mib`, and
+        `extra_mib` of it over what torch's import takes; `checked`, see `_checked`.
     """
     from bench.contenders import CONTENDERS
 

@@ -88,7 +88,9 @@ class ThreadedDecoder(Decoder):
     def decode(self, images: Sequence[Bytes], out: torch.Tensor) -> list[int]:
         host = out if out.device.type == "cpu" else torch.empty(out.shape, dtype=torch.uint8, pin_memory=True)
         rows = host.numpy()
-        bad = self._some(images, rows, 0, len(images)) if self._pool is None else self._spread(self._pool, images, rows)()
+        bad = (
+            self._some(images, rows, 0, len(images)) if self._pool is None else self._spread(self._pool, images, rows)()
+        )
         if host is not out:
             out.copy_(host)
         return bad
