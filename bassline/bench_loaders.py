@@ -128,7 +128,7 @@ def loaders(
     workers: Annotated[int, typer.Option(min=1, help="Threads or processes a loader may use.")] = 2,
     epochs: Annotated[int, typer.Option(min=2, help="Warm epochs a process at most; the first is told apart.")] = 6,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds over all loaders; a claim needs 5.")] = 5,
-    budget: Annotated[float, typer.Option(min=0, help="Minutes: no round begins that would end later.")] = 12,
+    budget: Annotated[float, typer.Option(min=0, help="Minutes: no round begins that would end later.")] = 14,
     cold: Annotated[bool, typer.Option("--cold/--no-cold", help="Also with the page cache emptied.")] = True,
     out: Annotated[Path | None, typer.Option(help="Write the record here.")] = None,
     json: console.JsonFlag = False,

@@ -28,6 +28,8 @@ def spread(source: ShardSet, folder: Path) -> None:
     with ShardWriter(folder, max_samples=-(-len(source) // SHARDS)) as writer:
         for index in range(len(source)):
             writer.add(source.sample(index))
+            if writer.full:
+                writer.seal()
         writer.seal()
     finish(folder, source.labels, source={"spread": source.digest}).close()
 

@@ -36,6 +36,9 @@ SAME_PICTURE = 1.0
 SAME_LABELS = 0.98
 """Less than all, because a set may hold one picture twice with two labels."""
 
+COLD_ROUNDS = 2
+"""A cold epoch is one epoch with all that opening costs: as many as the rounds would double the time."""
+
 _PRELOAD = ("torch", "numpy", "bench.worker")
 _LIMIT_S = 900.0
 
@@ -51,7 +54,7 @@ class Loaders:
         seconds: of epochs after the first; a fast loader runs more of them than a slow one.
         repeats: rounds over all contenders at most; at least 5 for a claim.
         budget_s: no round is begun that would likely end later than this.
-        cold: also one process each whose files were put out of the page cache.
+        cold: in the first `COLD_ROUNDS` also one process each whose files were put out of the page cache.
         peers: a Python that has the peers; None: those that are installed here.
     """
 
@@ -62,7 +65,7 @@ class Loaders:
     epochs: int = 6
     seconds: float = 1.5
     repeats: int = 5
-    budget_s: float = 720.0
+    budget_s: float = 840.0
     cold: bool = True
     peers: Path | None = None
 
@@ -114,14 +117,15 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
         image_bytes = int(source.index.rows["size"].sum(dtype="int64"))
         data = {name: _Data.of(CONTENDERS[name], job, image_bytes) for name in homes}
         results = {name: _Runs() for name in homes}
-        per_round = len(homes) * (2 if plan.cold else 1)
+        total = len(homes) * (plan.repeats + (min(COLD_ROUNDS, plan.repeats) if plan.cold else 0))
         done, measuring = 0, time.monotonic()
         for number in range(plan.repeats):
             if number and time.monotonic() - begun + (time.monotonic() - measuring) / number > plan.budget_s:
                 break
-            order = [(name, kind) for name in homes for kind in (("warm", "cold") if plan.cold else ("warm",))]
+            kinds = ("warm", "cold") if plan.cold and number < COLD_ROUNDS else ("warm",)
+            order = [(name, kind) for name in homes for kind in kinds]
             for name, kind in order if number % 2 == 0 else order[::-1]:
-                tell(done, per_round * plan.repeats, f"round {number + 1}: {name}, {kind}")
+                tell(done, total, f"round {number + 1}: {name}, {kind}")
                 done += 1
                 cold = kind == "cold"
                 wish = {
@@ -224,7 +228,8 @@ def _run(zygote: Zygote, name: str, data: _Data, wish: dict[str, Any], samples: 
         run = zygote.run("bench.worker:measure", {"name": name, **wish}, limit_s=_LIMIT_S)
         if data.proven([run], cold):
             break
-        time.sleep(1 - attempt)
+        if cold and not attempt:
+            time.sleep(1)
     if any(count != samples for count in run["images"]):
         raise BenchError(f"contender {name} gave {run['images']} images an epoch of {samples}; its rate says nothing")
     if run["checked"] and run["checked"]["labels"] < SAME_LABELS:
