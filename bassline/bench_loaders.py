@@ -31,7 +31,7 @@ def loader_table(record: dict[str, Any]) -> Table:
     )
     made = console.table(
         f"Loaders: {settings['samples']:,} samples, {settings['size']} pixels, batches of {settings['batch']}, "
-        f"{settings['workers']} workers, {settings['repeats']} rounds",
+        f"{settings['workers']} workers, {settings['repeats']} round{'s' * (settings['repeats'] > 1)}",
         "loader", *right, right=right,
     )  # fmt: skip
     for name, found in sorted(record["measurements"].items(), key=lambda item: -item[1]["median"]):
@@ -61,7 +61,8 @@ def _epoch(found: dict[str, Any] | None) -> str:
 
 
 _LEGEND = (
-    "[dim]images/s: warm epochs after the first, median, half the 95 % interval of the mean; 1st epoch, cold: images/s "
+    "\n[dim]"
+    "images/s: warm epochs after the first, median, half the 95 % interval of the mean; 1st epoch, cold: images/s "
     "of the first epoch with all that opening costs, page cache warm or emptied ([/][yellow]?[/][dim]: not proven by "
     "the bytes read); 1st batch: after torch's import; MiB: peak over torch's import; px: mean levels of 255 off "
     "Pillow's decode ([/][yellow]over 1[/][dim]: not the set's pixels)[/]"
@@ -157,7 +158,7 @@ def loaders(
     with console.stage("bench") as stage:
         record = compare_loaders(shards, plan, lambda done, total, name: stage.update(done, total, name))
         rounds = record.settings["repeats"]
-        stage.summary = f"{len(record.measurements)} loaders, {rounds} rounds in turns"
+        stage.summary = f"{len(record.measurements)} loaders, {rounds} round{'s' * (rounds > 1)} in turns"
     if rounds < repeats:
         console.note(f"[yellow]![/] {rounds} of {repeats} rounds fit into {budget:g} minutes; --budget gives more")
     for name, why in record.settings["left_out"].items():
@@ -179,7 +180,8 @@ def loaders(
     if data["verdict"]["targets"]:
         console.out.print()
         console.out.print(target_table(data))
-    console.out.print(f"\n{data['verdict']['sentence']}")
+    told = "" if rounds >= 5 else " (a claim needs 5 rounds)"
+    console.out.print(f"\n{data['verdict']['sentence'].partition(';')[0]}{told}")
     if peers is None and not only:
         console.note("LitData, MosaicML Streaming, SPDL and FFCV were not measured: --peers install brings them")
     if out is not None:

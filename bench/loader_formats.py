@@ -17,7 +17,7 @@ import numpy as np
 from shards.shard_set import ShardSet, finish
 from shards.writer import ShardWriter
 
-__all__ = ["FORMATS", "SHARDS", "convert", "spread", "write_folders"]
+__all__ = ["FORMATS", "SHARDS", "convert", "image_bytes", "spread", "write_folders"]
 
 SHARDS = 8
 """Tars for readers that hand out whole tars: with fewer, DataLoader workers stand idle and shuffles are bunched."""
@@ -45,7 +45,17 @@ def write_folders(source: ShardSet, folder: Path) -> None:
         (folder / label / f"{source.key(index)}.{source.ext(index)}").write_bytes(source.image(index))
 
 
-def _npy(source: ShardSet, folder: Path, size: int) -> None:
+def image_bytes(source: ShardSet) -> int:
+    """Of all the set's encoded images."""
+    return int(source.index.rows["size"].sum(dtype=np.int64))
+
+
+def _folders(source: ShardSet, folder: Path, size: int) -> int:
+    write_folders(source, folder)
+    return image_bytes(source)
+
+
+def _npy(source: ShardSet, folder: Path, size: int) -> int:
     """S4's pair of arrays, decoded by Pillow: also what everybody's pixels are held against."""
     import torch
 
@@ -60,14 +70,16 @@ def _npy(source: ShardSet, folder: Path, size: int) -> None:
     pass_over(source, "train", decoder, lambda first, last: pixels[first:last], None, None)
     decoder.close()
     np.save(folder / "labels.npy", source.label_ids)
+    return images.nbytes
 
 
-def _mds(source: ShardSet, folder: Path, size: int) -> None:
+def _mds(source: ShardSet, folder: Path, size: int) -> int:
     from streaming import MDSWriter
 
     with MDSWriter(out=str(folder), columns={"image": "bytes", "label": "int"}, size_limit=1 << 23) as writer:
         for index in range(len(source)):
             writer.write({"image": bytes(source.image(index)), "label": int(source.label_ids[index])})
+    return image_bytes(source)
 
 
 def _lit_sample(shards: str, index: int) -> dict[str, Any]:
@@ -80,17 +92,19 @@ def _lit_sample(shards: str, index: int) -> dict[str, Any]:
 _open: ShardSet | None = None  # one a worker process of LitData's
 
 
-def _litdata(source: ShardSet, folder: Path, size: int) -> None:
+def _litdata(source: ShardSet, folder: Path, size: int) -> int:
     from litdata import optimize
 
     optimize(
         fn=partial(_lit_sample, str(source.folder)), inputs=list(range(len(source))), output_dir=str(folder),
         num_workers=2, chunk_bytes="8MB", verbose=False,
     )  # fmt: skip
+    return image_bytes(source)
 
 
-def _beton(source: ShardSet, folder: Path, size: int) -> None:
+def _beton(source: ShardSet, folder: Path, size: int) -> int:
     from ffcv.fields import IntField, RGBImageField
+    from ffcv.reader import Reader
     from ffcv.writer import DatasetWriter
 
     from trainer.decode import read_rgb
@@ -106,23 +120,24 @@ def _beton(source: ShardSet, folder: Path, size: int) -> None:
     # jpg mode encodes anew (quality 90, its own default): the one contender whose pixels are not the set's
     fields = {"image": RGBImageField(write_mode="jpg"), "label": IntField()}
     DatasetWriter(str(folder / "set.beton"), fields, num_workers=2).from_indexed_dataset(Pictures())
+    return int(Reader(str(folder / "set.beton")).alloc_table["size"].sum())  # the file is padded to pages of 8 MiB
 
 
-FORMATS: dict[str, tuple[Callable[[ShardSet, Path, int], None], str]] = {
-    "folders": (lambda source, folder, size: write_folders(source, folder), ""),
+FORMATS: dict[str, tuple[Callable[[ShardSet, Path, int], int], str]] = {
+    "folders": (_folders, ""),
     "npy": (_npy, ""),
     "mds": (_mds, "streaming"),
     "litdata": (_litdata, "litdata"),
     "beton": (_beton, "ffcv"),
 }
-"""Name -> (writer, the module that must be installed where it runs)."""
+"""Name -> (writer, which gives back the bytes an epoch cannot do without; the module it needs where it runs)."""
 
 
 def convert(job: dict[str, Any]) -> dict[str, Any]:
     """Writes `job["shards"]` in format `job["format"]` to `job["folder"]`, for pictures of `job["size"]`.
 
     Returns:
-        `seconds`, imports left out; `bytes` written.
+        `seconds`, imports left out; `bytes` written; `needed`, those that an epoch cannot do without.
     """
     writer, module = FORMATS[job["format"]]
     if module:
@@ -130,6 +145,7 @@ def convert(job: dict[str, Any]) -> dict[str, Any]:
     folder = Path(job["folder"])
     begun = time.perf_counter()
     with ShardSet.open(Path(job["shards"])) as source:
-        writer(source, folder, job["size"])
+        needed = writer(source, folder, job["size"])
     spent = time.perf_counter() - begun
-    return {"seconds": spent, "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())}
+    written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return {"seconds": spent, "bytes": written, "needed": needed}

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.contenders import CONTENDERS, Contender, Job, available
 from bench.errors import BenchError
-from bench.loader_formats import FORMATS, SHARDS, spread
+from bench.loader_formats import FORMATS, SHARDS, image_bytes, spread
 from bench.loader_peers import loader_peers, modules_of
 from bench.loader_targets import STREAM, judge
 from bench.probe import evict
@@ -114,8 +114,8 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
         job = Job(str(tars), str(scratch), plan.size, plan.batch, plan.workers)
         formats = _converted(homes, job, here, pythons, tell)
         write_features(str(job.path("npy")))
-        image_bytes = int(source.index.rows["size"].sum(dtype="int64"))
-        data = {name: _Data.of(CONTENDERS[name], job, image_bytes) for name in homes}
+        encoded = image_bytes(source)
+        data = {name: _Data.of(CONTENDERS[name], job, formats, encoded) for name in homes}
         results = {name: _Runs() for name in homes}
         total = len(homes) * (plan.repeats + (min(COLD_ROUNDS, plan.repeats) if plan.cold else 0))
         done, measuring = 0, time.monotonic()
@@ -136,7 +136,7 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
                 (results[name].cold if cold else results[name].warm).append(run)
         settings = {
             "samples": len(source), "bytes": sum(info.bytes for info in source.manifest.shards),
-            "image_bytes": image_bytes, "data_digest": source.digest, "tars": len(list(tars.glob("*.tar"))),
+            "image_bytes": encoded, "data_digest": source.digest, "tars": len(list(tars.glob("*.tar"))),
             "peers": peers, "left_out": left_out,
         }  # fmt: skip
     return _record(plan, results, formats, data, settings)
@@ -193,13 +193,10 @@ class _Data:
     needed: int
 
     @classmethod
-    def of(cls, contender: Contender, job: Job, image_bytes: int) -> _Data:
+    def of(cls, contender: Contender, job: Job, formats: Mapping[str, dict[str, Any]], encoded: int) -> _Data:
         folders = [Path(job.shards) if kind == "tars" else job.path(kind) for kind in contender.formats]
         files = tuple(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
-        size = sum(path.stat().st_size for path in files)
-        # of files that hold more than the images, such as tars with their headers, the images
-        whole = "npy" in contender.formats or "beton" in contender.formats
-        return cls(files, size if whole else min(image_bytes, size))
+        return cls(files, sum(formats[kind]["needed"] if kind in formats else encoded for kind in contender.formats))
 
     def settle(self, cold: bool) -> None:
         """Puts the files out of the page cache, or into it."""
