@@ -15,26 +15,17 @@ from shards.errors import ConfigError
 __all__ = ["loaders"]
 
 
-def loader_table(record: dict[str, Any]) -> Table:
-    """The loaders of a record, fastest first, ours marked."""
+def rate_table(record: dict[str, Any]) -> Table:
+    """How fast the loaders of a record are, fastest first, ours marked."""
     settings = record["settings"]
-    right = (
-        "images/s",
-        "95 %",
-        f"x {settings['reference']}",
-        "1st epoch",
-        "cold",
-        "1st batch",
-        "CPU s/1000",
-        "MiB",
-        "px",
-    )
+    right = ("images/s", "95 %", f"x {settings['reference']}", "1st epoch", "cold")
     made = console.table(
         f"Loaders: {settings['samples']:,} samples, {settings['size']} pixels, batches of {settings['batch']}, "
         f"{settings['workers']} workers, {settings['repeats']} round{'s' * (settings['repeats'] > 1)}",
         "loader", *right, right=right,
     )  # fmt: skip
-    for name, found in sorted(record["measurements"].items(), key=lambda item: -item[1]["median"]):
+    made.columns[0].no_wrap = True
+    for name, found in _fastest_first(record):
         low, high = found["ci95"]
         made.add_row(
             f"[bold]{name}[/]" if found["ours"] else name,
@@ -43,14 +34,31 @@ def loader_table(record: dict[str, Any]) -> Table:
             f"{record['ratios'][name + '/' + settings['reference']]['median']:.2f}",
             _epoch(found["first_epoch"]),
             _epoch(found["cold_epoch"]),
+        )
+    return made
+
+
+def cost_table(record: dict[str, Any]) -> Table:
+    """What they cost, in the same order."""
+    right = ("1st batch", "CPU s/1000", "MiB", "levels off", "written before")
+    made = console.table("What they cost", "loader", *right, right=right)
+    made.columns[0].no_wrap = True
+    for name, found in _fastest_first(record):
+        levels = f"{found['pixels']['levels']:.2f}"
+        written = f"{console.seconds(found['convert_s'])}, {console.amount(found['converted_bytes'])}"
+        made.add_row(
+            f"[bold]{name}[/]" if found["ours"] else name,
             console.seconds(found["first_batch_s"]),
             f"{found['cpu_s_per_1000']:.3f}",
             f"{found['extra_mib']:,.0f}",
-            f"{found['pixels']['levels']:.2f}"
-            if found["same_pixels"]
-            else f"[yellow]{found['pixels']['levels']:.2f}[/]",
+            levels if found["same_pixels"] else f"[yellow]{levels}[/]",
+            written if found["convert_s"] else "-",
         )
     return made
+
+
+def _fastest_first(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return sorted(record["measurements"].items(), key=lambda item: -item[1]["median"])
 
 
 def _epoch(found: dict[str, Any] | None) -> str:
@@ -60,12 +68,15 @@ def _epoch(found: dict[str, Any] | None) -> str:
     return f"{found['median']:,.0f}{doubted}"
 
 
-_LEGEND = (
-    "\n[dim]"
-    "images/s: warm epochs after the first, median, half the 95 % interval of the mean; 1st epoch, cold: images/s "
-    "of the first epoch with all that opening costs, page cache warm or emptied ([/][yellow]?[/][dim]: not proven by "
-    "the bytes read); 1st batch: after torch's import; MiB: peak over torch's import; px: mean levels of 255 off "
-    "Pillow's decode ([/][yellow]over 1[/][dim]: not the set's pixels)[/]"
+_RATES = (
+    "[dim]images/s: warm epochs after the first, median; 95 %: half the interval of the mean. 1st epoch, cold: images/s "
+    "of the first epoch with all that opening costs, page cache warm or emptied ([/][yellow]?[/][dim]: not proven by the "
+    "bytes read).[/]\n"
+)
+_COSTS = (
+    "[dim]1st batch: after torch's import. MiB: peak over what torch's import takes. Levels off: mean difference, of "
+    "255, from Pillow's decode ([/][yellow]yellow[/][dim]: other pixels than the set's). Written before: into the "
+    "loader's own format, not counted.[/]"
 )
 
 
@@ -169,18 +180,10 @@ def loaders(
     if json:
         console.emit(data)
         return
-    console.out.print(loader_table(data))
-    console.out.print(_LEGEND)
-    if converted := [
-        f"{name} {console.seconds(found['convert_s'])} ({console.amount(found['converted_bytes'])})"
-        for name, found in data["measurements"].items()
-        if found["convert_s"]
-    ]:
-        console.out.print(f"[dim]written beforehand, not counted: {', '.join(converted)}[/]")
+    console.out.print(rate_table(data), _RATES, cost_table(data), _COSTS, sep="\n")
     if data["verdict"]["targets"]:
-        console.out.print()
-        console.out.print(target_table(data))
-    told = "" if rounds >= 5 else " (a claim needs 5 rounds)"
+        console.out.print("", target_table(data), sep="\n")
+    told = " (a claim needs 5 rounds)" if data["verdict"]["targets"] and rounds < 5 else ""
     console.out.print(f"\n{data['verdict']['sentence'].partition(';')[0]}{told}")
     if peers is None and not only:
         console.note("LitData, MosaicML Streaming, SPDL and FFCV were not measured: --peers install brings them")

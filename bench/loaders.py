@@ -21,7 +21,7 @@ from bench.record import Record, measured
 from bench.stats import ratio, summarise
 from bench.verdict import COLD, WARM
 from bench.worker import write_features
-from bench.zygote import Zygote
+from bench.zygote import MeasurementFailed, Zygote
 from shards.errors import ConfigError
 from shards.shard_set import ShardSet
 
@@ -94,8 +94,9 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
 
     Raises:
         ConfigError: a contender that was named cannot be measured; says why.
-        MeasurementFailed: a contender's process failed.
-        BenchError: a contender left out samples or gave other labels.
+        MeasurementFailed: the process of one of ours, or of one that was named, failed.
+        BenchError: such a one left out samples or gave other labels. Others' are left out of the record then, and it
+            says why.
     """
     tell = on_progress or (lambda done, total, name: None)
     begun = time.monotonic()
@@ -112,7 +113,7 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
             tars = scratch / "tars"
             spread(source, tars)
         job = Job(str(tars), str(scratch), plan.size, plan.batch, plan.workers)
-        formats = _converted(homes, job, here, pythons, tell)
+        formats = _converted(plan, homes, left_out, job, here, pythons, tell)
         write_features(str(job.path("npy")))
         encoded = image_bytes(source)
         data = {name: _Data.of(CONTENDERS[name], job, formats, encoded) for name in homes}
@@ -132,7 +133,16 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
                     "job": asdict(job), "epochs": 1 if cold else plan.epochs, "seconds": plan.seconds,
                     "check": not number and not cold,
                 }  # fmt: skip
-                run = _run(pythons[homes[name]], name, data[name], wish, len(source), cold=cold)
+                if name not in results:
+                    continue
+                try:
+                    run = _run(pythons[homes[name]], name, data[name], wish, len(source), cold=cold)
+                except BenchError as error:
+                    if CONTENDERS[name].ours or name in plan.names:
+                        raise
+                    del results[name]  # one of theirs that does not run here takes nothing from the others
+                    left_out[name] = str(error)
+                    continue
                 (results[name].cold if cold else results[name].warm).append(run)
         settings = {
             "samples": len(source), "bytes": sum(info.bytes for info in source.manifest.shards),
@@ -166,13 +176,17 @@ def _choose(plan: Loaders, modules: set[str], source: ShardSet) -> tuple[dict[st
 
 
 def _converted(
-    homes: Mapping[str, Path | None],
+    plan: Loaders,
+    homes: dict[str, Path | None],
+    left_out: dict[str, str],
     job: Job,
     here: Zygote,
     pythons: Mapping[Path | None, Zygote],
     tell: Callable[[int, int, str], None],
 ) -> dict[str, dict[str, Any]]:
-    """Writes the formats that somebody reads; seconds and bytes of each. The reference decode is always among them."""
+    """Writes the formats that somebody reads; seconds and bytes of each. The reference decode is always among
+    them; readers of what cannot be written are left out.
+    """
     wanted: dict[str, Path | None] = {"npy": None}
     for name, home in homes.items():
         wanted.update({kind: home for kind in CONTENDERS[name].formats if kind in FORMATS and kind != "npy"})
@@ -181,7 +195,15 @@ def _converted(
         tell(done, len(wanted), f"writing the set as {kind}")
         zygote = here if not FORMATS[kind][1] else pythons[home]
         wish = {"format": kind, "shards": job.shards, "folder": str(job.path(kind)), "size": job.size}
-        found[kind] = zygote.run("bench.loader_formats:convert", wish, limit_s=_LIMIT_S)
+        try:
+            found[kind] = zygote.run("bench.loader_formats:convert", wish, limit_s=_LIMIT_S)
+        except MeasurementFailed as error:
+            readers = [name for name in homes if kind in CONTENDERS[name].formats]
+            if kind == "npy" or any(name in plan.names for name in readers):
+                raise
+            for name in readers:
+                del homes[name]
+                left_out[name] = str(error)
     return found
 
 

@@ -17,6 +17,7 @@ from bench.loader_peers import PINS, loader_peers
 from bench.loader_targets import judge
 from bench.loaders import Loaders, compare_loaders
 from bench.record import Record
+from bench.zygote import MeasurementFailed
 from shards.errors import ConfigError
 
 
@@ -125,6 +126,25 @@ class _Loses:
 def test_a_loader_that_loses_samples_is_no_contender() -> None:
     with pytest.raises(BenchError, match=r"gave \[96, 95\] images an epoch of 96"):
         loaders._run(_Loses(), "tensor", loaders._Data((), 1), {}, 96, cold=False)  # type: ignore[arg-type]
+
+
+def test_a_peer_that_fails_takes_nothing_from_the_others() -> None:
+    job, homes, left_out = Job("", "", 64, 8, 1), dict[str, Path | None](mds=None, tensor=None), dict[str, str]()
+
+    class Fails:
+        def run(self, target: str, job: dict[str, Any], *, limit_s: float) -> dict[str, Any]:
+            if job["format"] == "mds":
+                raise MeasurementFailed("mds", "no room")
+            return {"needed": 1}
+
+    zygote: Any = Fails()
+    formats = loaders._converted(
+        Loaders(), homes, left_out, job, zygote, {None: zygote}, lambda done, total, name: None
+    )
+    assert (list(homes), list(formats)) == (["tensor"], ["npy"])
+    assert "no room" in left_out["mds"]
+    with pytest.raises(MeasurementFailed):
+        loaders._converted(Loaders(names=("mds",)), {"mds": None}, {}, job, zygote, {None: zygote}, lambda *_: None)
 
 
 def test_what_cannot_be_measured_is_said(split: Path) -> None:
