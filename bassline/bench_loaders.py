@@ -69,9 +69,9 @@ def _epoch(found: dict[str, Any] | None) -> str:
 
 
 _RATES = (
-    "[dim]images/s: warm epochs after the first, median; 95 %: half the interval of the mean. 1st epoch, cold: images/s "
-    "of the first epoch with all that opening costs, page cache warm or emptied ([/][yellow]?[/][dim]: not proven by the "
-    "bytes read).[/]\n"
+    "[dim]images/s: warm epochs after the first, median; 95 %: half the interval of the mean. 1st epoch, cold: "
+    "images/s of the first epoch with all that opening costs, page cache warm or emptied ([/][yellow]?[/][dim]: not "
+    "proven by the bytes read).[/]\n"
 )
 _COSTS = (
     "[dim]1st batch: after torch's import. MiB: peak over what torch's import takes. Levels off: mean difference, of "

@@ -117,39 +117,52 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
         write_features(str(job.path("npy")))
         encoded = image_bytes(source)
         data = {name: _Data.of(CONTENDERS[name], job, formats, encoded) for name in homes}
-        results = {name: _Runs() for name in homes}
-        total = len(homes) * (plan.repeats + (min(COLD_ROUNDS, plan.repeats) if plan.cold else 0))
-        done, measuring = 0, time.monotonic()
-        for number in range(plan.repeats):
-            if number and time.monotonic() - begun + (time.monotonic() - measuring) / number > plan.budget_s:
-                break
-            kinds = ("warm", "cold") if plan.cold and number < COLD_ROUNDS else ("warm",)
-            order = [(name, kind) for name in homes for kind in kinds]
-            for name, kind in order if number % 2 == 0 else order[::-1]:
-                tell(done, total, f"round {number + 1}: {name}, {kind}")
-                done += 1
-                cold = kind == "cold"
-                wish = {
-                    "job": asdict(job), "epochs": 1 if cold else plan.epochs, "seconds": plan.seconds,
-                    "check": not number and not cold,
-                }  # fmt: skip
-                if name not in results:
-                    continue
-                try:
-                    run = _run(pythons[homes[name]], name, data[name], wish, len(source), cold=cold)
-                except BenchError as error:
-                    if CONTENDERS[name].ours or name in plan.names:
-                        raise
-                    del results[name]  # one of theirs that does not run here takes nothing from the others
-                    left_out[name] = str(error)
-                    continue
-                (results[name].cold if cold else results[name].warm).append(run)
+        wish = {"job": asdict(job), "seconds": plan.seconds}
+        homed = {name: pythons[home] for name, home in homes.items()}
+        results = _rounds(plan, homed, left_out, data, wish, len(source), begun, tell)
         settings = {
             "samples": len(source), "bytes": sum(info.bytes for info in source.manifest.shards),
             "image_bytes": encoded, "data_digest": source.digest, "tars": len(list(tars.glob("*.tar"))),
             "peers": peers, "left_out": left_out,
         }  # fmt: skip
     return _record(plan, results, formats, data, settings)
+
+
+def _rounds(
+    plan: Loaders,
+    homes: Mapping[str, Zygote],
+    left_out: dict[str, str],
+    data: Mapping[str, _Data],
+    wish: dict[str, Any],
+    samples: int,
+    begun: float,
+    tell: Callable[[int, int, str], None],
+) -> dict[str, _Runs]:
+    """Forth and back over the contenders until the repeats are done or the budget is; `begun`: a `time.monotonic()`."""
+    results = {name: _Runs() for name in homes}
+    total = len(homes) * (plan.repeats + (min(COLD_ROUNDS, plan.repeats) if plan.cold else 0))
+    done, measuring = 0, time.monotonic()
+    for number in range(plan.repeats):
+        if number and time.monotonic() - begun + (time.monotonic() - measuring) / number > plan.budget_s:
+            break
+        kinds = (False, True) if plan.cold and number < COLD_ROUNDS else (False,)
+        order = [(name, cold) for name in homes for cold in kinds]
+        for name, cold in order if number % 2 == 0 else order[::-1]:
+            tell(done, total, f"round {number + 1}: {name}, {'cold' if cold else 'warm'}")
+            done += 1
+            if name not in results:
+                continue
+            asked = {**wish, "epochs": 1 if cold else plan.epochs, "check": not number and not cold}
+            try:
+                run = _run(homes[name], name, data[name], asked, samples, cold=cold)
+            except BenchError as error:
+                if CONTENDERS[name].ours or name in plan.names:
+                    raise
+                del results[name]  # one of theirs that does not run here takes nothing from the others
+                left_out[name] = str(error)
+                continue
+            (results[name].cold if cold else results[name].warm).append(run)
+    return results
 
 
 def _choose(plan: Loaders, modules: set[str], source: ShardSet) -> tuple[dict[str, Path | None], dict[str, str]]:
