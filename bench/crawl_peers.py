@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError
 
-__all__ = ["PINS", "install_peers", "peer_versions", "script"]
+__all__ = ["PINS", "install_peers", "peer_versions", "pip_install", "script"]
 
 PINS = ("img2dataset==1.47.0", "scrapy==2.19.0", "pillow")
 
@@ -23,13 +24,21 @@ def install_peers(folder: Path) -> Path:
     python = folder / "bin" / "python"
     if not (python.exists() and peer_versions(python)):
         venv.create(folder, with_pip=True, clear=True)
-        done = subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", *PINS], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            last = done.stderr.strip().rpartition("\n")[2]
-            raise BenchError(f"{folder}: {' '.join(PINS)} could not be installed ({last}); name a Python that has them")
+        if problem := pip_install(python, PINS):
+            told = f"{' '.join(PINS)} could not be installed ({problem})"
+            raise BenchError(f"{folder}: {told}; name a Python that has them")
     return python
+
+
+def pip_install(python: Path, pins: Sequence[str]) -> str:
+    """Installs into a Python's environment; gives back pip's last word where it could not, else ""."""
+    done = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", *pins], capture_output=True, text=True, check=False
+    )
+    if not done.returncode:
+        return ""
+    errors = [line for line in done.stderr.splitlines() if line.strip().lower().startswith(("error", "fatal"))]
+    return (errors or ["pip ended without a word"])[-1].strip()
 
 
 def peer_versions(python: Path) -> dict[str, str]:

@@ -23,7 +23,8 @@ class Cost:
 
     Attributes:
         cpu_s: user and system seconds.
-        peak_mib: sum of each process's own peak resident size, MiB; pages shared between processes count in each.
+        peak_mib: this process's peak resident size, MiB, and that of each of the others less what it now shares: what
+            forked workers have of their parent counts once.
         read_bytes: bytes fetched from the storage device.
     """
 
@@ -41,7 +42,8 @@ def _children(pid: int) -> list[int]:
 
 def cost(pid: int | None = None) -> Cost:
     """The cost of `pid` (by default this process), its living descendants and its reaped children."""
-    waiting, cpu, peak, read = [pid or os.getpid()], 0, 0.0, 0
+    top = pid or os.getpid()
+    waiting, cpu, peak, read = [top], 0, 0.0, 0
     while waiting:
         current = waiting.pop()
         root = Path(f"/proc/{current}")
@@ -52,11 +54,18 @@ def cost(pid: int | None = None) -> Cost:
             cpu += sum(int(ticks) for ticks in fields[11:15])
             status = dict(line.split(":", 1) for line in (root / "status").read_text().splitlines() if ":" in line)
             peak += int(status.get("VmHWM", "0 kB").split()[0]) / 1024
+            if current != top:
+                peak -= _shared_mib(root)
             io = dict(line.split(":", 1) for line in (root / "io").read_text().splitlines())
             read += int(io["read_bytes"])
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended while we looked
     return Cost(cpu / _TICKS, peak, read)
+
+
+def _shared_mib(root: Path) -> float:
+    lines = (root / "smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Shared_Clean:", "Shared_Dirty:"))) / 1024
 
 
 def child_processes() -> dict[int, float]:

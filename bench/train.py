@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from bench.errors import ContenderFailed
-from bench.loaders import write_folders
+from bench.loader_formats import write_folders
 from bench.process import watch
 from bench.record import Record, measured
 from bench.stats import ratio, summarise

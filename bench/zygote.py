@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -38,14 +39,16 @@ class Zygote:
 
     Args:
         preload: modules that every measurement needs, imported once.
+        python: another one than this, with what others' code needs; ours is found there by its path.
     """
 
-    def __init__(self, preload: tuple[str, ...] = ("torch",)) -> None:
+    def __init__(self, preload: tuple[str, ...] = ("torch",), python: Path | None = None) -> None:
         self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.zygote", *preload],
+            [python or sys.executable, "-m", "bench.zygote", *preload],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, text=True,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, start_new_session=True,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **(_found() if python else {})},
+            start_new_session=True,
         )  # fmt: skip
 
     def run(self, target: str, job: dict[str, Any], *, limit_s: float = 600) -> dict[str, Any]:
@@ -95,6 +98,12 @@ class Zygote:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _found() -> dict[str, str]:
+    """Where another Python finds this package."""
+    paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _measure(wish: dict[str, Any], pipe: int) -> None:

@@ -49,6 +49,7 @@ class Decoder(ABC):
 
     def __init__(self, size: int, fit: str, threads: int) -> None:
         self.size, self.fit, self.threads = size, fit, threads
+        self._behind: ThreadPoolExecutor | None = None
 
     @abstractmethod
     def decode(self, images: Sequence[Bytes], out: torch.Tensor) -> list[int]:
@@ -58,8 +59,19 @@ class Decoder(ABC):
             The positions of images that cannot be read, in order; their rows hold nothing to be used.
         """
 
-    def close(self) -> None:  # noqa: B027 most decoders hold nothing
+    def begin(self, images: Sequence[Bytes], out: torch.Tensor) -> Callable[[], list[int]]:
+        """Starts `decode` in the background; the function given back waits for it and gives or raises what it does.
+
+        More may be begun before the first is waited for. `out` belongs to the decoder until then.
+        """
+        if self._behind is None:
+            self._behind = ThreadPoolExecutor(1, thread_name_prefix="decode-ahead")
+        return self._behind.submit(self.decode, images, out).result
+
+    def close(self) -> None:
         """Frees threads and memory."""
+        if self._behind is not None:
+            self._behind.shutdown()
 
 
 class ThreadedDecoder(Decoder):
@@ -76,22 +88,30 @@ class ThreadedDecoder(Decoder):
     def decode(self, images: Sequence[Bytes], out: torch.Tensor) -> list[int]:
         host = out if out.device.type == "cpu" else torch.empty(out.shape, dtype=torch.uint8, pin_memory=True)
         rows = host.numpy()
-
-        def one(position: int) -> bool:
-            return self._decode_one(images[position], rows[position])
-
-        if self._pool is None:
-            good = list(map(one, range(len(images))))
-        else:
-            step = -(-len(images) // (4 * self.threads))  # four chunks a thread: even, and few hand-offs
-
-            def several(start: int) -> list[bool]:
-                return [one(position) for position in range(start, min(start + step, len(images)))]
-
-            good = [ok for chunk in self._pool.map(several, range(0, len(images), max(1, step))) for ok in chunk]
+        bad = (
+            self._some(images, rows, 0, len(images)) if self._pool is None else self._spread(self._pool, images, rows)()
+        )
         if host is not out:
             out.copy_(host)
-        return [position for position, ok in enumerate(good) if not ok]
+        return bad
+
+    def begin(self, images: Sequence[Bytes], out: torch.Tensor) -> Callable[[], list[int]]:
+        if self._pool is None or out.device.type != "cpu":
+            return super().begin(images, out)
+        return self._spread(self._pool, images, out.numpy())
+
+    def _spread(self, pool: ThreadPoolExecutor, images: Sequence[Bytes], rows: Pixels) -> Callable[[], list[int]]:
+        # Four chunks a thread: even, and few hand-offs. Those of the next batch wait behind them in the pool's queue,
+        # so no thread stands idle at a batch's end.
+        step = max(1, -(-len(images) // (4 * self.threads)))
+        chunks = [
+            pool.submit(self._some, images, rows, start, min(start + step, len(images)))
+            for start in range(0, len(images), step)
+        ]
+        return lambda: [position for chunk in chunks for position in chunk.result()]
+
+    def _some(self, images: Sequence[Bytes], rows: Pixels, start: int, end: int) -> list[int]:
+        return [position for position in range(start, end) if not self._decode_one(images[position], rows[position])]
 
     def _decode_one(self, data: Bytes, row: Pixels) -> bool:
         header = read_header(data)
@@ -112,6 +132,7 @@ class ThreadedDecoder(Decoder):
         return True
 
     def close(self) -> None:
+        super().close()
         if self._pool is not None:
             self._pool.shutdown()
 

@@ -83,6 +83,7 @@ class DaliDecoder(Decoder):
         return from_dlpack(squares.as_tensor())
 
     def close(self) -> None:
+        super().close()
         self._pipe = None
         self._rest.close()
 

@@ -1,0 +1,66 @@
+"""What our loaders have to reach beside the others, and whether they do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.stats import Summary, ratio, summarise
+
+__all__ = ["judge"]
+
+STREAM, RESIDENT = "stream-simplejpeg", "resident"  # what `auto` takes on a CPU
+
+# (ours, theirs, at least)
+_RATIOS = (
+    (STREAM, "imagefolder", 6.0),
+    (STREAM, "dali", 1.2),
+    (STREAM, "ffcv", 0.9),
+    (RESIDENT, STREAM, 5.0),
+    (RESIDENT, "tensor", 0.9),
+)
+_RATE = 12_000.0  # images/s of the stream, or 1.2 times DALI's own pipeline
+_FIRST_BATCH_S = 0.5  # after torch's import
+_EXTRA_MIB = 250e6 / 2**20  # over what torch's import takes, where DALI is not used
+
+
+def judge(rates: Mapping[str, Sequence[float]], first: Sequence[float], extra: Sequence[float]) -> dict[str, Any]:
+    """The verdict of a record.
+
+    Args:
+        rates: images/s of warm epochs after the first, by contender, one value a repeat, paired by repeat.
+        first, extra: seconds to the stream's first batch and its extra MiB, one a repeat; empty: not measured.
+
+    Returns:
+        `targets`: each with `wanted`, `found`, `ci95` and `verdict`: "reached" where the whole interval is,
+        "missed" where none of it is, "not proven" where the interval holds the target or one repeat has none;
+        `sentence`.
+    """
+    found = [
+        _target(f"{ours} / {theirs}", "ratio", least, ratio(rates[ours], rates[theirs]))
+        for ours, theirs, least in _RATIOS
+        if ours in rates and theirs in rates
+    ]
+    if STREAM in rates:
+        rate = _target(STREAM, "images/s", _RATE, summarise(rates[STREAM]))
+        beside = next((target for target in found if target["name"] == f"{STREAM} / dali"), None)
+        if rate["verdict"] != "reached" and beside is not None and beside["verdict"] == "reached":
+            rate = {**rate, "verdict": "reached", "by": beside["name"]}
+        found.append(rate)
+    if first:
+        found.append(_target(f"{STREAM}: first batch", "s", _FIRST_BATCH_S, summarise(first), most=True))
+    if extra:
+        found.append(_target(f"{STREAM}: extra memory", "MiB", round(_EXTRA_MIB), summarise(extra), most=True))
+    count = {word: sum(target["verdict"] == word for target in found) for word in ("reached", "missed", "not proven")}
+    short = [f"{target['name']} ({target['verdict']})" for target in found if target["verdict"] != "reached"]
+    sentence = f"{count['reached']} of {len(found)} targets reached" + (f"; {', '.join(short)}" if short else "")
+    return {"sentence": sentence if found else "no target: they are about loaders that were left out", "targets": found}
+
+
+def _target(name: str, unit: str, bound: float, found: Summary, *, most: bool = False) -> dict[str, Any]:
+    reached = found.high <= bound if most else found.low >= bound
+    missed = found.low > bound if most else found.high < bound
+    return {
+        "name": name, "unit": unit, "wanted": bound, "at": "most" if most else "least", "found": found.median,
+        "ci95": found.to_json()["ci95"], "verdict": "reached" if reached else "missed" if missed else "not proven",
+    }  # fmt: skip
