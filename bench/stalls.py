@@ -12,7 +12,7 @@ from bench.model import PARTS, Change, Evidence, Prediction, decompose, exposed,
 from bench.record import Record, measured
 from bench.runs import Plan, Runs, evidence_of, measure_runs
 from bench.stats import Summary, ratio, summarise
-from bench.verdict import COLD, judge
+from bench.verdict import COLD, OPEN, judge
 from bench.zygote import MeasurementFailed, Zygote
 from shards.errors import ConfigError
 from trainer.config import config_hash, resolve
@@ -46,7 +46,7 @@ def find_stalls(
     if verify and plan.loader:
         raise ConfigError("--verify", "", "changes a run of ours; of a loader it knows no setting")
     with nullcontext(zygote) if zygote else Zygote(PRELOAD) as mother:
-        runs = measure_runs(mother, plan, on_progress)
+        runs = measure_runs(mother, plan, on_progress, is_open=lambda runs: judge(evidence_of(runs)).name in OPEN)
         evidence = evidence_of(runs, disk=_disk(mother, plan, runs))
         changes = _changes(mother, plan, runs, evidence, on_progress) if what_if and not plan.loader else []
         found = predict(evidence, changes) if {"synthetic", "warm", "drained"} <= evidence.seconds.keys() else []
@@ -179,15 +179,15 @@ def _record(
         ratios["warm/synthetic"] = measured("ratio", ratio(runs.rates("warm"), runs.rates("synthetic")))
         ratios["exposed wait"] = measured("share", exposed(evidence))
     tax: Summary | None = None
-    if {"warm", "bare"} <= runs.windows.keys():
-        tax = summarise([one - 1 for one in ratio(runs.seconds("warm"), runs.seconds("bare")).values])
+    if "bare" in runs.windows:
+        tax = summarise([window["tax"] for window in runs.windows["bare"]])
     roofs = roofline(evidence)
     samples = about.get("samples")
     hashed = {"run": plan.config.name, "config_hash": config_hash(plan.config)} if plan.config else {}
     return Record(
         kind="stalls",
         settings={
-            **hashed, **about, "compute": plan.compute or None, "hook": plan.hook or None, "repeats": plan.repeats,
+            **hashed, **about, "compute": plan.compute or None, "hook": plan.hook or None, "repeats": evidence.repeats,
             "seconds": plan.seconds, "apart": plan.apart,
         },
         measurements=measurements,

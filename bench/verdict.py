@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bench.model import PREPARING, Evidence, decompose, exposed
 from bench.stats import Summary
 
-__all__ = ["RULES", "Verdict", "judge", "verdict"]
+__all__ = ["OPEN", "RULES", "Verdict", "judge", "verdict"]
 
 INPUT_BOUND, INPUT_LIMITED = 0.20, 0.05
 UNEXPLAINED, CONTENDED = 0.10, 0.05
@@ -104,6 +104,9 @@ RULES: tuple[tuple[str, Callable[[_Case], bool]], ...] = (
     ("UNDECIDED", lambda case: True),
 )
 """First match. Lines are crossed by the bound of an interval, never by its middle."""
+
+OPEN = ("UNDECIDED", "UNEXPLAINED")
+"""What more repeats may change."""
 
 _NEXT = {
     "untar": "larger batches, or fewer and larger shards, would help",
