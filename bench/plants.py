@@ -55,7 +55,7 @@ class Planted:
 PLANTED = {
     "disk": Planted(("INPUT_BOUND",), "read", hook="slow_disk"),
     "decode": Planted(("INPUT_BOUND",), "decode", hook="slow_decode", batch=48),
-    "step": Planted(("COMPUTE_BOUND",), "step", hook="slow_step"),
+    "step": Planted(("COMPUTE_BOUND",), "step", hook="slow_step", batch=4),
     "copy": Planted(("INPUT_BOUND",), "copy", hook="slow_copy"),
     "shards": Planted(("INPUT_BOUND",), "shards", loader="few_shards"),
     "collate": Planted(("INPUT_BOUND",), "collate", loader="slow_collate"),

@@ -131,7 +131,12 @@ def judge(evidence: Evidence) -> Verdict:
         return Verdict("INSUFFICIENT", "", (0.0, 1.0), f"INSUFFICIENT: {lacking}")
     parts, waiting = decompose(evidence), exposed(evidence)
     whole = parts["epoch"].median if parts["epoch"] else 1.0
-    case = _Case(lacking, waiting, _share(parts["unexplained"], whole), _share(parts["contention"], whole))
+    beside = _share(parts["contention"], whole)
+    if evidence.host_step and evidence.decode_device == "cpu":
+        # A loader takes no more from the step than it works: on a crowded machine the rest is others' doing.
+        most = evidence.cpu.get("drained", whole) / whole
+        beside = (min(beside[0], most), min(beside[1], most))
+    case = _Case(lacking, waiting, _share(parts["unexplained"], whole), beside)
     name = next(name for name, holds in RULES if holds(case))
     low, high = (min(max(bound, 0.0), 1.0) for bound in (waiting.low, waiting.high))
     binding = _binding(name, evidence, parts)
