@@ -247,7 +247,10 @@ def _facts(record: dict[str, Any]) -> list[str]:
             f"{verified['measured']['median']:,.0f} ({said} the interval): {verified['gain']['median']:.2f} x now"
         )
     if verdict["tax"]:
-        low, high = verdict["tax"]["ci95"]
-        spread = "" if low is None else f" ({low:+.1%} to {high:+.1%})"
-        lines.append(f"the tool's own tax, instrumented against bare: {verdict['tax']['median']:+.1%}{spread}")
+        low, high = verdict["tax_beside"]["ci95"]
+        spread = "" if low is None else f", {low:+.1%} to {high:+.1%}"
+        lines.append(
+            f"the tool's own tax: its timers take {verdict['tax']['median']:.3%} of a step; timed blocks beside bare "
+            f"ones took {verdict['tax_beside']['median']:+.1%}{spread}"
+        )
     return lines

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.model import Evidence
-from bench.probe import evict, fill
+from bench.probe import fill
 from bench.verdict import COLD
 from bench.zygote import Zygote
 from shards.errors import ConfigError
@@ -139,8 +139,6 @@ def measure_runs(
                 if on_progress:
                     on_progress(done, total, f"repeat {number + 1}: {' '.join(group)}")
                 done += len(group)
-                if group == ["cold"]:
-                    evict(plan.tars)
                 rate = statistics.median(found.rates("warm")) if found.windows.get("warm") else 0.0
                 answer = zygote.run(TARGET, plan.job(group, rate))
                 resident = answer["about"]["mode"] == "resident"

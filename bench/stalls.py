@@ -179,8 +179,9 @@ def _record(
         ratios["warm/synthetic"] = measured("ratio", ratio(runs.rates("warm"), runs.rates("synthetic")))
         ratios["exposed wait"] = measured("share", exposed(evidence))
     tax: Summary | None = None
+    beside: Summary | None = None
     if "bare" in runs.windows:
-        tax = summarise([window["tax"] for window in runs.windows["bare"]])
+        tax, beside = (summarise([each[key] for each in runs.windows["bare"]]) for key in ("tax", "beside"))
     roofs = roofline(evidence)
     samples = about.get("samples")
     hashed = {"run": plan.config.name, "config_hash": config_hash(plan.config)} if plan.config else {}
@@ -210,6 +211,7 @@ def _record(
             "what_if": [{**asdict(each), "settings": dict(each.settings)} for each in predictions],
             "verified": verified,
             "tax": tax.to_json() if tax else None,
+            "tax_beside": beside.to_json() if beside else None,
             "series": {
                 mode: {"waits_ms": each[0]["waits"], "takes_ms": each[0]["takes"]}
                 for mode, each in runs.windows.items() if mode in ("warm", "cold", "synthetic")

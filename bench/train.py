@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,7 @@ def trace_steps(config: RunConfig, data: Path, out: Path, *, seconds: float = 1.
         if torch.cuda.is_available():
             kinds.append(torch.profiler.ProfilerActivity.CUDA)
         with torch.profiler.profile(activities=kinds) as profile:
-            pace.epochs(seconds)
+            pace.traced(seconds)
         profile.export_chrome_trace(str(out))
     return gaps_of(json.loads(out.read_text(encoding="utf-8"))["traceEvents"])
 
@@ -251,7 +252,8 @@ def gaps_of(events: list[dict[str, Any]], count: int = 5) -> list[dict[str, Any]
         events: a Chrome trace's complete events ("ph" X; "ts" and "dur" in microseconds).
 
     Returns:
-        Longest first: {"us", "at_us" since the first event, "after", "before"}, the operations on either side.
+        Longest first: {"us", "at_us" since the first event, "during", "after", "before"}: the mark it lies in ("next
+        batch" or "step"; empty: none), and the operations on either side.
     """
     whole = [event for event in events if event.get("ph") == "X" and "dur" in event]
     work = [event for event in whole if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
@@ -261,12 +263,20 @@ def gaps_of(events: list[dict[str, Any]], count: int = 5) -> list[dict[str, Any]
             if event.get("cat") == "cpu_op":
                 lanes.setdefault((event.get("pid"), event.get("tid")), []).append(event)
         work = max(lanes.values(), key=lambda lane: sum(event["dur"] for event in lane), default=[])
+    marks = [event for event in whole if event.get("cat") == "user_annotation"]
     ordered = sorted(work, key=lambda event: (event["ts"], -event["dur"]))
     found, end, last = [], None, ""
     for event in ordered:
         if end is not None and event["ts"] > end:
             at = end - ordered[0]["ts"]
-            found.append({"us": event["ts"] - end, "at_us": at, "after": last, "before": event["name"]})
+            during = max(marks, key=partial(_shared, end, event["ts"]), default={"name": "", "ts": 0, "dur": 0})
+            name = during["name"] if _shared(end, event["ts"], during) > 0 else ""
+            found.append({"us": event["ts"] - end, "at_us": at, "during": name, "after": last, "before": event["name"]})
         if end is None or event["ts"] + event["dur"] >= end:
             end, last = event["ts"] + event["dur"], event["name"]
     return sorted(found, key=lambda gap: -gap["us"])[:count]
+
+
+def _shared(begin: float, end: float, event: dict[str, Any]) -> float:
+    """Microseconds of [begin, end] that the event lasted."""
+    return float(min(end, event["ts"] + event["dur"]) - max(begin, event["ts"]))

@@ -21,6 +21,7 @@ MODES = ("synthetic", "replayed", "warm", "cold", "drained", "shadow", "bare", "
 _WARM_UP = 8  # batches: more than a stream keeps ahead, so that a full queue is not taken for speed
 _KEPT = 200  # steps whose times are kept one by one
 _BLOCKS, _BLOCK = 8, 4  # the tax: at least so many blocks of either kind, of so many steps
+_EMPTY = 2000  # steps of nothing, for the timers' own time
 _LONGEST = 30  # windows of `seconds`, for the least number of steps
 
 
@@ -73,8 +74,11 @@ def _mode(subject: Any, mode: str, seconds: float, steps: int, rate: float) -> d
     if mode != "shadow":
         if mode == "bare":
             return _blocks(subject, batches(), step, seconds)
-        # What is cold is cold from its first batch on, so it gets no warm-up by its own data.
-        return _window(subject, batches(), step, seconds, steps, warm_up=0 if mode == "cold" else _WARM_UP)
+        if mode == "cold":  # from its first batch on: no warm-up by its own data, and no second epoch
+            subject.chill()
+            most = len(subject.source)
+            return _window(subject, batches(), step, seconds, steps, warm_up=0, most=most)
+        return _window(subject, batches(), step, seconds, steps)
     stop, started = threading.Event(), threading.Event()
     beside = threading.Thread(target=_drain, args=(subject, rate, stop, started), daemon=True)
     beside.start()
@@ -107,8 +111,11 @@ def _window(
     least: int,
     *,
     warm_up: int = _WARM_UP,
+    most: int = 0,
 ) -> dict[str, Any]:
     """Batches for about `seconds` and at least so many steps, but no longer than thirty times `seconds`.
+
+    With `most` it ends before so many images, however few steps these are.
 
     Returns:
         `images`, `steps`, `seconds`; `wait_s`, of which the step waited for its batch (copy included); `waits` and
@@ -146,6 +153,8 @@ def _window(
             spent = now - begun
             if (spent >= seconds and taken >= least) or spent >= _LONGEST * seconds:
                 break
+            if most and images + size > most:
+                break
         subject.wait()
         spent = clock() - begun
         found: dict[str, Any] = {
@@ -162,55 +171,64 @@ def _window(
 def _blocks(subject: Any, batches: Iterator[int], step: Callable[[int], None], seconds: float) -> dict[str, Any]:
     """Warm epochs in short blocks with the timers of `_window` and without, in turns (A B B A).
 
-    The timers cost microseconds a step and the machine's mood is good for a tenth: only blocks that lie side by side in
-    one window can show it.
+    The timers cost about a microsecond a step and the machine's mood is good for a tenth. So their own CPU time is
+    measured too, around nothing; blocks side by side in one window would show what else they did.
 
     Returns:
-        `images`, `steps`, `seconds` and `cpu_s` of the bare blocks; `tax`, how much more time the median of
-        the timed ones took, as a share.
+        `images`, `steps`, `seconds` and `cpu_s` of the bare blocks; `tax`, the timers' own CPU time over that of a bare
+        step's time, as a share; `beside`, how much more time the median of the timed blocks took, as a share.
     """
-    clock = time.perf_counter
     took: dict[bool, list[float]] = {True: [], False: []}
-    images = 0
+    own = {timed: _block(iter(range(_EMPTY)), int, _EMPTY, timed=timed)[1] / _EMPTY for timed in (False, True)}
+    images, begun = 0, time.perf_counter()
     with closing(batches) as source:  # type: ignore[type-var]
         for _ in range(_WARM_UP):
             step(next(source))
         subject.wait()
-        used, begun = _cpu_s(), clock()
+        used, begun = _cpu_s(), time.perf_counter()
         while True:
             for timed in (True, False, False, True):
-                done, waited = 0, 0.0
-                waits: list[float] = []
-                takes: list[float] = []
-                start = now = clock()
-                for _ in range(_BLOCK):
-                    if timed:
-                        before = now
-                        size = next(source)
-                        got = clock()
-                        step(size)
-                        now = clock()
-                        waited += got - before
-                        if len(waits) < _KEPT:
-                            waits.append(round((got - before) * 1e3, 3))
-                            takes.append(round((now - before) * 1e3, 3))
-                    else:
-                        size = next(source)
-                        step(size)
-                        now = clock()
-                    done += size
+                start = time.perf_counter()
+                done, _ = _block(source, step, _BLOCK, timed=timed)
                 subject.wait()
-                took[timed].append((clock() - start) / done)
+                took[timed].append((time.perf_counter() - start) / done)
                 images += 0 if timed else done
-            spent = clock() - begun
+            spent = time.perf_counter() - begun
             if (spent >= seconds and len(took[False]) >= _BLOCKS) or spent >= _LONGEST * seconds:
                 break
     bare = took[False]
+    middle = statistics.median(bare)
     return {
-        "images": images, "steps": _BLOCK * len(bare), "seconds": sum(bare) / len(bare) * images,
+        "images": images, "steps": _BLOCK * len(bare), "seconds": statistics.fmean(bare) * images,
         "cpu_s": (_cpu_s() - used) / 2, "read_bytes": 0, "workers": None,
-        "tax": statistics.median(took[True]) / statistics.median(bare) - 1,
+        "tax": max(own[True] - own[False], 0.0) / (middle * images / (_BLOCK * len(bare))),
+        "beside": statistics.median(took[True]) / middle - 1,
     }  # fmt: skip
+
+
+def _block(source: Iterator[int], step: Callable[[int], object], count: int, *, timed: bool) -> tuple[int, float]:
+    """So many steps, with the timers of `_window` or without: (images, CPU seconds of this thread)."""
+    clock, used = time.perf_counter, time.thread_time()
+    done, waited, now = 0, 0.0, clock()
+    waits: list[float] = []
+    takes: list[float] = []
+    for _ in range(count):
+        if timed:
+            before = now
+            size = next(source)
+            got = clock()
+            step(size)
+            now = clock()
+            waited += got - before
+            if len(waits) < _KEPT:
+                waits.append(round((got - before) * 1e3, 3))
+                takes.append(round((now - before) * 1e3, 3))
+        else:
+            size = next(source)
+            step(size)
+            now = clock()
+        done += size
+    return done, time.thread_time() - used
 
 
 def _cpu_s() -> float:
