@@ -246,11 +246,6 @@ def _facts(record: dict[str, Any]) -> list[str]:
             f"verified: {verified['name']}, predicted {verified['predicted']['rate']:,.0f} images/s, measured "
             f"{verified['measured']['median']:,.0f} ({said} the interval): {verified['gain']['median']:.2f} x now"
         )
-    if verdict["tax"]:
-        low, high = verdict["tax_beside"]["ci95"]
-        spread = "" if low is None else f", {low:+.1%} to {high:+.1%}"
-        lines.append(
-            f"the tool's own tax: its timers take {verdict['tax']['median']:.3%} of a step; timed blocks beside bare "
-            f"ones took {verdict['tax_beside']['median']:+.1%}{spread}"
-        )
+    if tax := bench_page.tax_told(verdict):
+        lines.append(tax)
     return lines

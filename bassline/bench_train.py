@@ -42,7 +42,7 @@ def train(
     config = load_run(run_file, [*(overrides or []), f"train.epochs={epochs}"])
     with console.stage("bench") as stage:
         stage.update(0, None, "loading torch")
-        os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own chatter, "no GPU" as an error among it
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter, "no GPU" as an error among it
         from bench.record import write_record
         from bench.train import measure_training, trace_steps
 

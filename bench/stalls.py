@@ -93,7 +93,8 @@ def _changes(zygote: Zygote, plan: Plan, runs: Runs, evidence: Evidence, on_prog
             # The ladder's decode has the run's hook in it; the variant is as much faster as it is without.
             after = max(supply - decode + decode * own / rate, 0.0)
             cpu = evidence.cpu["synthetic"] + evidence.cpu["drained"] * min(own / rate, 1.0)
-            told = f"{threads} decoding threads" if name == here[0] else f"decoder {name}"
+            where = ", on the GPU" if about["device"] == "cuda" and name in ("dali", "torchvision") else ""
+            told = f"{threads} decoding threads" if name == here[0] else f"decoder {name}{where}"
             settings = {"data.threads": int(threads)} if name == here[0] else {"data.decoder": name}
             changes.append(Change(told, settings, supply=after, cpu=None if name == here[0] else cpu))
         job = {
