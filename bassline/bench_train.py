@@ -72,7 +72,7 @@ def train(
         console.emit(found)
         return
     console.out.print(_table(found))
-    console.out.print(f"\n{found['verdict']['sentence']}")
+    console.out.print(f"\n{console.literal(found['verdict']['sentence'])}")
 
 
 def _table(record: dict[str, Any]) -> Table:

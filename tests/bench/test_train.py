@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.train import gaps_of, measure_training, trace_steps
+from bench.train import TARGETS, gaps_of, measure_training, trace_steps
 from shards.errors import ConfigError
 from shards.sample import Sample
 from shards.shard_set import finish
@@ -56,6 +56,9 @@ def test_ours_and_the_plain_loop_do_the_same_work(parts: Path) -> None:
     steps = record["measurements"]["step"]["percentiles"]
     assert 0 < steps["50"] <= steps["90"] <= steps["99"]
     assert {"epochs ours/plain", "to best plain/ours"} <= set(record["ratios"])
+    verdict = record["verdict"]
+    assert set(verdict["targets"]) == set(TARGETS)
+    assert (verdict["name"], "1 repeats" in verdict["sentence"]) == ("INSUFFICIENT", True)
 
 
 def test_what_the_plain_loop_does_not_have_is_refused(parts: Path) -> None:
