@@ -17,7 +17,7 @@ from bench.zygote import MeasurementFailed, Zygote
 from shards.errors import ConfigError
 from trainer.config import config_hash, resolve
 
-__all__ = ["PRELOAD", "find_stalls", "noise_of"]
+__all__ = ["PRELOAD", "find_stalls", "noise_of", "record_of"]
 
 PRELOAD = ("torch", "bench.window", "bench.own_run", "bench.foreign")
 """What a zygote for this imports once."""
@@ -53,7 +53,7 @@ def find_stalls(
         verified = None
         if verify and found and found[0].gain >= _WORTH:
             verified = _verify(mother, plan, found[0], on_progress)
-    return _record(plan, runs, evidence, found, verified)
+    return record_of(plan, runs, evidence, found, verified)
 
 
 def _disk(zygote: Zygote, plan: Plan, runs: Runs) -> float | None:
@@ -163,9 +163,10 @@ def noise_of(runs: Runs) -> dict[str, float]:
     return noise
 
 
-def _record(
+def record_of(
     plan: Plan, runs: Runs, evidence: Evidence, predictions: list[Prediction], verified: dict[str, Any] | None
 ) -> Record:
+    """What was measured and what it says, as a record."""
     found, parts, about = judge(evidence), decompose(evidence), runs.about
     measurements: dict[str, Any] = {
         mode: measured("images/s", summarise(runs.rates(mode)), steps=min(window["steps"] for window in windows))

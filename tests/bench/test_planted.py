@@ -13,12 +13,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bassline import bench_page
 from bassline.__main__ import app
 from bench import planted
-from bench.plants import FOLDER, PLANTED, write_split
-from bench.record import read_record
-from bench.stalls import PRELOAD
+from bench.plants import FOLDER, PLANTED, run_of, write_split
+from bench.record import Record, read_record
+from bench.runs import Plan, Runs, evidence_of, measure_runs
+from bench.stalls import PRELOAD, record_of
+from bench.verdict import COLD
 from bench.zygote import Zygote
+from trainer.config import resolve
 
 TRIES = 2  # one run of twenty may err: a suite that runs one may ask again
 
@@ -88,3 +92,45 @@ def test_a_tally_goes_on_where_it_was_left(tmp_path: Path, monkeypatch: pytest.M
     found = json.loads(done.stdout.splitlines()[-1])["verdict"]
     assert (found["name"], found["tally"]["disk"]["right"], found["tally"]["copy"]["right"]) == ("MISSED", 1, 20)
     assert read_record(out).verdict == found
+
+
+@pytest.fixture(scope="module")
+def looked_at(zygote: Zygote, split: Path) -> Record:
+    """A balanced pipeline, looked at three times for haste, with everything in the record."""
+    plan = Plan(
+        resolve(run_of(PLANTED["balanced"])), split, hook="bench.plants:balanced", compute="sleep:20ms", repeats=1,
+        most=3, seconds=0.02, steps=4, apart=False,
+    )  # fmt: skip
+    asked: list[int] = []
+
+    def is_open(runs: Runs) -> bool:
+        asked.append(len(runs.windows["warm"]))
+        return True
+
+    runs = measure_runs(zygote, plan, is_open=is_open)
+    assert asked == [1, 2]  # few looks: after one repeat, after two, and no more at the most
+    assert len(runs.windows["warm"]) == len(runs.windows["bare"]) == 3
+    return record_of(plan, runs, evidence_of(runs), [], None)
+
+
+def test_the_tax_is_below_two_percent(looked_at: Record) -> None:
+    assert looked_at.verdict is not None
+    assert 0 <= looked_at.verdict["tax"]["median"] < 0.02
+
+
+def test_the_page_has_the_decomposition_the_ceilings_and_the_steps(looked_at: Record, tmp_path: Path) -> None:
+    bench_page.write_page(looked_at.to_json(), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    for part in ("preparation", "contention", "model", "decode", "<svg", "warm: waiting", "own tax", "INSUFFICIENT"):
+        assert part in page
+
+
+def test_cold_epochs_are_cold_and_end_before_the_second(zygote: Zygote, split: Path) -> None:
+    tars = sorted((split / "train").glob("*.tar"))
+    probed = zygote.run("bench.probe:disk_rate", {"paths": [str(tar) for tar in tars], "seconds": 1})
+    if probed["share"] < COLD:
+        pytest.skip("here the page cache cannot be emptied")
+    plan = Plan(resolve(run_of(PLANTED["disk"])), split, compute="sleep:1ms", seconds=5)
+    cold = zygote.run("bench.window:measure", plan.job(["cold"]))
+    assert cold["cold"]["images"] == 512
+    assert cold["cold"]["read_bytes"] >= COLD * 512 * cold["about"]["image_bytes"]
