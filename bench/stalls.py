@@ -168,8 +168,11 @@ def record_of(
 ) -> Record:
     """What was measured and what it says, as a record."""
     found, parts, about = judge(evidence), decompose(evidence), runs.about
+    proven = {mode: mode in evidence.seconds or mode != "cold" for mode in runs.windows}
     measurements: dict[str, Any] = {
-        mode: measured("images/s", summarise(runs.rates(mode)), steps=min(window["steps"] for window in windows))
+        mode if proven[mode] else f"{mode}, cache_unverified": measured(
+            "images/s", summarise(runs.rates(mode)), steps=min(window["steps"] for window in windows)
+        )
         for mode, windows in runs.windows.items()
     }
     for stage, values in runs.ladder.items():
@@ -216,7 +219,7 @@ def record_of(
             "tax_beside": beside.to_json() if beside else None,
             "series": {
                 mode: {"waits_ms": each[0]["waits"], "takes_ms": each[0]["takes"]}
-                for mode, each in runs.windows.items() if mode in ("warm", "cold", "synthetic")
+                for mode, each in runs.windows.items() if mode in ("warm", "cold", "synthetic") and proven[mode]
             },
         },
         noise=noise_of(runs),
