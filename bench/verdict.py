@@ -164,7 +164,7 @@ def _lacking(evidence: Evidence) -> str:
     if missing:
         return f"not measured: {', '.join(missing)}"
     if evidence.repeats < ROUNDS:
-        return f"{evidence.repeats} repeats; a verdict needs {ROUNDS} (--repeats)"
+        return f"{evidence.repeats} repeat{'s' * (evidence.repeats != 1)}; a verdict needs {ROUNDS} (--repeats)"
     if evidence.steps < STEPS:
         return f"{evidence.steps} steps in the shortest window; a verdict needs {STEPS} (--seconds)"
     if evidence.warm_read is not None and evidence.warm_read > WARM:
