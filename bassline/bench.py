@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bassline import bench_compare, bench_crawl, bench_loaders, bench_shards, bench_stalls, bench_train
+from bassline import bench_compare, bench_crawl, bench_loaders, bench_planted, bench_shards, bench_stalls, bench_train
 
 __all__ = ["app"]
 
@@ -22,5 +22,6 @@ app.command()(bench_loaders.loaders)
 app.command()(bench_stalls.stalls)
 app.command()(bench_train.train)
 app.command()(bench_compare.compare)
+app.command()(bench_planted.planted)
 app.command()(bench_shards.shards)
 app.command()(bench_crawl.crawl)

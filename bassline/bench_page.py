@@ -8,7 +8,7 @@ from typing import Any
 from bassline import chart
 from shards.files import write_atomic
 
-__all__ = ["write_page"]
+__all__ = ["tax_told", "write_page"]
 
 _CURVES = (
     ("warm", "takes_ms", "warm: the whole step", 1),
@@ -46,8 +46,9 @@ def write_page(record: dict[str, Any], path: Path) -> None:
         curves=_curves(verdict["series"]),
         what_if=verdict["what_if"],
         verified=_verified(verdict["verified"]),
+        tax=tax_told(verdict),
         rows=[
-            (name, f"{each['median']:,.0f}", _interval(each["ci95"]), each["unit"])
+            (name, f"{each['median']:,.0f}", _interval(each["ci95"]), each["unit"], _noise(record["noise"].get(name)))
             for name, each in record["measurements"].items()
         ],
         environment=f"{machine['cpu']}, {machine['cores']} cores, {machine['gpu'] or 'no GPU'}, Python "
@@ -75,9 +76,25 @@ def _curves(series: dict[str, Any]) -> Any:
     return chart.line_chart("milliseconds", lines, low=0.0, axis="step")
 
 
+def _noise(share: float | None) -> str:
+    return "" if share is None else f"± {share:.0%}"
+
+
 def _interval(bounds: list[float | None]) -> str:
     low, high = bounds
     return "-" if low is None or high is None else f"{low:,.0f} to {high:,.0f}"
+
+
+def tax_told(verdict: dict[str, Any]) -> str:
+    """What measuring cost, in words; empty where it was not measured."""
+    if not verdict.get("tax"):
+        return ""
+    low, high = verdict["tax_beside"]["ci95"]
+    share = verdict["tax"]["median"]
+    own = "under 0.01 %" if share < 1e-4 else f"{share:.2%}"
+    spread = "" if low is None else f" ({low:+.1%} to {high:+.1%})"
+    beside = f"timed blocks beside bare ones took {verdict['tax_beside']['median']:+.1%}{spread}"
+    return f"The tool's own tax: its timers take {own} of a step; {beside}."
 
 
 def _verified(found: dict[str, Any] | None) -> str:

@@ -85,6 +85,9 @@ def stalls(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="In seconds: rates of stages, one process.")] = False,
     repeats: Annotated[int | None, typer.Option(min=1, help="Processes a mode; a verdict needs 5 (quick: 6).")] = None,
+    most: Annotated[
+        int, typer.Option(min=0, help="Goes on to so many repeats while the verdict is open; 0: none are added.")
+    ] = 20,
     seconds: Annotated[float | None, typer.Option(min=0.01, help="Of each window (1; quick: 0.4).")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Make the best predicted change and measure it.")] = False,
     aa: Annotated[bool, typer.Option("--aa", help="Measure everything twice, for the noise floor.")] = False,
@@ -125,13 +128,13 @@ def stalls(
 
         plan = Plan(
             config, None if loader and data is None else data, loader or "", compute or "", hook or "",
-            repeats=repeats or 5, seconds=seconds or 1.0, aa=aa,
+            repeats=repeats or 5, most=most if repeats is None or repeats >= 5 else 0, seconds=seconds or 1.0, aa=aa,
         )  # fmt: skip
         found = find_stalls(plan, verify=verify, on_progress=lambda done, total, what: stage.update(done, total, what))
         if out is not None:
             write_record(found, out)
         record = found.to_json()
-        stage.summary = f"{plan.repeats} processes a mode, in turns; {record['verdict']['name']}"
+        stage.summary = f"{record['settings']['repeats']} processes a mode, in turns; {record['verdict']['name']}"
     if page is not None:
         bench_page.write_page(record, page)
     if json:
@@ -243,8 +246,6 @@ def _facts(record: dict[str, Any]) -> list[str]:
             f"verified: {verified['name']}, predicted {verified['predicted']['rate']:,.0f} images/s, measured "
             f"{verified['measured']['median']:,.0f} ({said} the interval): {verified['gain']['median']:.2f} x now"
         )
-    if verdict["tax"]:
-        low, high = verdict["tax"]["ci95"]
-        spread = "" if low is None else f" ({low:+.1%} to {high:+.1%})"
-        lines.append(f"the tool's own tax, instrumented against bare: {verdict['tax']['median']:+.1%}{spread}")
+    if tax := bench_page.tax_told(verdict):
+        lines.append(tax)
     return lines

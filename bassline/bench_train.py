@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,7 @@ def train(
     config = load_run(run_file, [*(overrides or []), f"train.epochs={epochs}"])
     with console.stage("bench") as stage:
         stage.update(0, None, "loading torch")
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter, "no GPU" as an error among it
         from bench.record import write_record
         from bench.train import measure_training, trace_steps
 
@@ -70,7 +72,7 @@ def train(
         console.emit(found)
         return
     console.out.print(_table(found))
-    console.out.print(f"\n{found['verdict']['sentence']}")
+    console.out.print(f"\n{console.literal(found['verdict']['sentence'])}")
 
 
 def _table(record: dict[str, Any]) -> Table:
@@ -99,9 +101,12 @@ def _table(record: dict[str, Any]) -> Table:
 
 
 def _gap_table(gaps: list[dict[str, Any]]) -> Table:
-    made = console.table("The longest gaps, in which nothing ran", "us", "after", "before", right=("us",))
+    made = console.table(
+        "The longest gaps, in which no operation ran", "ms", "at ms", "during", "after", "before", right=("ms", "at ms")
+    )
     for gap in gaps:
-        made.add_row(f"{gap['us']:,.0f}", gap["after"], gap["before"])
+        at = f"{gap['at_us'] / 1e3:,.1f}"
+        made.add_row(f"{gap['us'] / 1e3:,.2f}", at, gap["during"], gap["after"], gap["before"])
     return made
 
 

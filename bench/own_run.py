@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.probe import evict
 from bench.stages import LADDER, Stages, load_function, parse_compute
+from shards.pages import Pages
 from shards.read import BatchReader, gather, permutation
 from shards.shard_set import ShardSet
 from trainer.augment import augment
@@ -73,6 +75,7 @@ class OwnRun:
             mode = "resident" if need < free_bytes(device) // 2 else "stream"
             config = config.model_copy(update={"data": config.data.model_copy(update={"mode": mode})})
         self.config, self.source = config, source
+        self.tars = sorted((data / "train").glob("*.tar"))
         session = self._session = Session(config, self._split, data, Clock(None), None)
         self.device, size = session.device, config.data.size
         self.decoder = session.open_decoder()
@@ -173,6 +176,11 @@ class OwnRun:
         """Until the device has done all it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def chill(self) -> None:
+        """Puts the shards out of the page cache: opening the run and its pixels' mean has brought some of them in."""
+        Pages(self.source).release()  # what is mapped stays in the cache
+        evict(self.tars)
 
     def ladder(self, seconds: float, least: int) -> dict[str, list[float]]:
         """Seconds a batch of each stage, one after the other on the same batch: what each costs when it is alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -36,7 +37,8 @@ class Cost:
 def _children(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended while we looked
+            found += [int(child) for child in (task / "children").read_text().split()]
     return found
 
 
@@ -76,8 +78,11 @@ def child_processes() -> dict[int, float]:
         try:
             waiting += _children(pid)
             # the first number of each thread: nanoseconds on a core (Documentation/scheduler/sched-stats)
-            tasks = Path(f"/proc/{pid}/task").iterdir()
-            found[pid] = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+            spent = 0
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    spent += int((task / "schedstat").read_text().split()[0])
+            found[pid] = spent / 1e9
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended while we looked
     return found

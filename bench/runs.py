@@ -1,7 +1,8 @@
 """The differential set: which modes are measured, in what order, in which processes; and what comes of them.
 
 A repeat goes through the modes forth (A B C), the next one back (C B A), so that a machine that slows down slows all of
-them alike. Each mode has a process of its own.
+them alike. Each mode has a process of its own. While the verdict is open, as many repeats are added as there are, up to
+a bound: few looks, because each look at an interval is one more chance for it to err.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.model import Evidence
-from bench.probe import evict
+from bench.probe import fill
 from bench.verdict import COLD
 from bench.zygote import Zygote
 from shards.errors import ConfigError
@@ -37,9 +38,10 @@ class Plan:
         compute: what stands in for the step, such as "sleep:20ms", or empty.
         hook: see `bench.stages`, or empty.
         repeats: processes a mode; a verdict needs 5.
+        most: repeats at which an open verdict is left open; below `repeats`: none are added.
         seconds: of a window, which lasts until `steps` steps too, but no longer than thirty times this.
         apart: each mode in a process of its own; otherwise one process a repeat, which the tests take for their haste.
-        tax: measure warm epochs without the tool's own timers too.
+        tax: measure what the tool's own timers cost.
         aa: every mode once more, for the noise floor.
     """
 
@@ -49,6 +51,7 @@ class Plan:
     compute: str = ""
     hook: str = ""
     repeats: int = 5
+    most: int = 0
     seconds: float = 1.0
     steps: int = 20
     apart: bool = True
@@ -101,8 +104,20 @@ class Runs:
         return [1 / value for value in self.seconds(mode)]
 
 
-def measure_runs(zygote: Zygote, plan: Plan, on_progress: Callable[[int, int, str], None] | None = None) -> Runs:
+def measure_runs(
+    zygote: Zygote,
+    plan: Plan,
+    on_progress: Callable[[int, int, str], None] | None = None,
+    *,
+    is_open: Callable[[Runs], bool] = lambda runs: False,
+) -> Runs:
     """Measures the plan's modes.
+
+    Args:
+        zygote: forks the processes.
+        plan: what to measure.
+        on_progress: called with (done, total, what).
+        is_open: asked after `plan.repeats` repeats, after twice as many, and so on, whether to go on to `plan.most`.
 
     Raises:
         MeasurementFailed: a process failed.
@@ -110,9 +125,10 @@ def measure_runs(zygote: Zygote, plan: Plan, on_progress: Callable[[int, int, st
     """
     found = Runs({}, {}, {}, {}, [])
     resident = False
-    total = plan.repeats * len(plan.modes) * (2 if plan.aa else 1)
-    done = 0
-    for number in range(plan.repeats):
+    repeats, number, done = plan.repeats, 0, 0
+    fill(plan.tars)  # what is warm is warm from the first repeat on
+    while number < repeats:
+        total = repeats * len(plan.modes) * (2 if plan.aa else 1)
         forth = number % 2 == 0
         modes = [mode for mode in plan.modes if not (resident and mode in ("cold", "ladder"))]
         order = modes if forth else modes[::-1]
@@ -123,14 +139,17 @@ def measure_runs(zygote: Zygote, plan: Plan, on_progress: Callable[[int, int, st
                 if on_progress:
                     on_progress(done, total, f"repeat {number + 1}: {' '.join(group)}")
                 done += len(group)
-                if group == ["cold"]:
-                    evict(plan.tars)
                 rate = statistics.median(found.rates("warm")) if found.windows.get("warm") else 0.0
                 answer = zygote.run(TARGET, plan.job(group, rate))
                 resident = answer["about"]["mode"] == "resident"
                 _take(found, into, answer)
                 if resident and group == ["cold"]:
                     into.pop("cold")  # epochs of a resident set read no disk
+                if group == ["cold"]:
+                    fill(plan.tars)  # the next mode is a warm one
+        number += 1
+        if number == repeats < plan.most and is_open(found):
+            repeats = min(2 * repeats, plan.most)
     return found
 
 

@@ -12,12 +12,12 @@ from bench.model import PARTS, Change, Evidence, Prediction, decompose, exposed,
 from bench.record import Record, measured
 from bench.runs import Plan, Runs, evidence_of, measure_runs
 from bench.stats import Summary, ratio, summarise
-from bench.verdict import COLD, judge
+from bench.verdict import COLD, OPEN, judge
 from bench.zygote import MeasurementFailed, Zygote
 from shards.errors import ConfigError
 from trainer.config import config_hash, resolve
 
-__all__ = ["PRELOAD", "find_stalls", "noise_of"]
+__all__ = ["PRELOAD", "find_stalls", "noise_of", "record_of"]
 
 PRELOAD = ("torch", "bench.window", "bench.own_run", "bench.foreign")
 """What a zygote for this imports once."""
@@ -46,14 +46,14 @@ def find_stalls(
     if verify and plan.loader:
         raise ConfigError("--verify", "", "changes a run of ours; of a loader it knows no setting")
     with nullcontext(zygote) if zygote else Zygote(PRELOAD) as mother:
-        runs = measure_runs(mother, plan, on_progress)
+        runs = measure_runs(mother, plan, on_progress, is_open=lambda runs: judge(evidence_of(runs)).name in OPEN)
         evidence = evidence_of(runs, disk=_disk(mother, plan, runs))
         changes = _changes(mother, plan, runs, evidence, on_progress) if what_if and not plan.loader else []
         found = predict(evidence, changes) if {"synthetic", "warm", "drained"} <= evidence.seconds.keys() else []
         verified = None
         if verify and found and found[0].gain >= _WORTH:
             verified = _verify(mother, plan, found[0], on_progress)
-    return _record(plan, runs, evidence, found, verified)
+    return record_of(plan, runs, evidence, found, verified)
 
 
 def _disk(zygote: Zygote, plan: Plan, runs: Runs) -> float | None:
@@ -93,7 +93,8 @@ def _changes(zygote: Zygote, plan: Plan, runs: Runs, evidence: Evidence, on_prog
             # The ladder's decode has the run's hook in it; the variant is as much faster as it is without.
             after = max(supply - decode + decode * own / rate, 0.0)
             cpu = evidence.cpu["synthetic"] + evidence.cpu["drained"] * min(own / rate, 1.0)
-            told = f"{threads} decoding threads" if name == here[0] else f"decoder {name}"
+            where = ", on the GPU" if about["device"] == "cuda" and name in ("dali", "torchvision") else ""
+            told = f"{threads} decoding threads" if name == here[0] else f"decoder {name}{where}"
             settings = {"data.threads": int(threads)} if name == here[0] else {"data.decoder": name}
             changes.append(Change(told, settings, supply=after, cpu=None if name == here[0] else cpu))
         job = {
@@ -162,12 +163,16 @@ def noise_of(runs: Runs) -> dict[str, float]:
     return noise
 
 
-def _record(
+def record_of(
     plan: Plan, runs: Runs, evidence: Evidence, predictions: list[Prediction], verified: dict[str, Any] | None
 ) -> Record:
+    """What was measured and what it says, as a record."""
     found, parts, about = judge(evidence), decompose(evidence), runs.about
+    proven = {mode: mode in evidence.seconds or mode != "cold" for mode in runs.windows}
     measurements: dict[str, Any] = {
-        mode: measured("images/s", summarise(runs.rates(mode)), steps=min(window["steps"] for window in windows))
+        mode if proven[mode] else f"{mode}, cache_unverified": measured(
+            "images/s", summarise(runs.rates(mode)), steps=min(window["steps"] for window in windows)
+        )
         for mode, windows in runs.windows.items()
     }
     for stage, values in runs.ladder.items():
@@ -179,15 +184,16 @@ def _record(
         ratios["warm/synthetic"] = measured("ratio", ratio(runs.rates("warm"), runs.rates("synthetic")))
         ratios["exposed wait"] = measured("share", exposed(evidence))
     tax: Summary | None = None
-    if {"warm", "bare"} <= runs.windows.keys():
-        tax = summarise([one - 1 for one in ratio(runs.seconds("warm"), runs.seconds("bare")).values])
+    beside: Summary | None = None
+    if "bare" in runs.windows:
+        tax, beside = (summarise([each[key] for each in runs.windows["bare"]]) for key in ("tax", "beside"))
     roofs = roofline(evidence)
     samples = about.get("samples")
     hashed = {"run": plan.config.name, "config_hash": config_hash(plan.config)} if plan.config else {}
     return Record(
         kind="stalls",
         settings={
-            **hashed, **about, "compute": plan.compute or None, "hook": plan.hook or None, "repeats": plan.repeats,
+            **hashed, **about, "compute": plan.compute or None, "hook": plan.hook or None, "repeats": evidence.repeats,
             "seconds": plan.seconds, "apart": plan.apart,
         },
         measurements=measurements,
@@ -210,9 +216,10 @@ def _record(
             "what_if": [{**asdict(each), "settings": dict(each.settings)} for each in predictions],
             "verified": verified,
             "tax": tax.to_json() if tax else None,
+            "tax_beside": beside.to_json() if beside else None,
             "series": {
                 mode: {"waits_ms": each[0]["waits"], "takes_ms": each[0]["takes"]}
-                for mode, each in runs.windows.items() if mode in ("warm", "cold", "synthetic")
+                for mode, each in runs.windows.items() if mode in ("warm", "cold", "synthetic") and proven[mode]
             },
         },
         noise=noise_of(runs),

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ PEERS = ("plain", "none")
 
 TARGETS = {"epochs ours/plain": 2.0, "to best plain/ours": 2.0, "epochs/step": 0.9}
 """What issue 5 asks of two cores; 64 pixels and less are to reach 3 times the plain loop's images/s."""
+
+REPEATS = 5
+"""What a claim needs."""
 
 Tell = Callable[[int, int, str], None]
 
@@ -201,30 +205,34 @@ def _record(
         },
         measurements=measurements,
         ratios=ratios,
-        verdict=_verdict(config, ratios),
+        verdict=_verdict(config, ratios, len(runs["ours"]), "plain" in runs),
     )  # fmt: skip
 
 
-def _verdict(config: RunConfig, ratios: dict[str, Any]) -> dict[str, Any]:
-    targets = dict(TARGETS)
-    if config.data.size <= 64:
+def _verdict(config: RunConfig, ratios: dict[str, Any], repeats: int, peer: bool) -> dict[str, Any]:
+    """Each target with whether its median meets it; None where it was not measured."""
+    targets = {name: value for name, value in TARGETS.items() if peer or name == "epochs/step"}
+    if peer and config.data.size <= 64:
         targets["epochs ours/plain"] = 3.0
     found = {
-        name: {"value": value, "met": ratios[name]["median"] >= value}
+        name: {"value": value, "met": ratios[name]["median"] >= value if name in ratios else None}
         for name, value in targets.items()
-        if name in ratios
     }
+    told = []
     if "epochs ours/plain" in ratios:
-        sentence = (
+        told.append(
             f"epochs after the first run at {ratios['epochs ours/plain']['median']:.2f} times the plain loop's rate, "
             f"and the best model is there {ratios['to best plain/ours']['median']:.2f} times sooner"
         )
-    elif "epochs/step" in ratios:
-        sentence = f"epochs after the first run at {ratios['epochs/step']['median']:.0%} of the bare step"
-    else:
-        sentence = "the run is too short to measure its bare step; give it more epochs"
-    return {"name": "MET" if all(target["met"] for target in found.values()) else "MISSED", "sentence": sentence,
-            "targets": found}  # fmt: skip
+    if "epochs/step" in ratios:
+        told.append(f"epochs after the first run at {ratios['epochs/step']['median']:.0%} of the bare step")
+    lacking = [f"{name} was not measured (the run is too short: --epochs)" for name in targets if name not in ratios]
+    if repeats < REPEATS:
+        lacking.append(f"{repeats} repeats, a claim needs {REPEATS}")
+    missed = [name for name, target in found.items() if target["met"] is False]
+    name = "INSUFFICIENT" if lacking else "MISSED" if missed else "MET"
+    why = lacking or [f"below its target: {each}" for each in missed]
+    return {"name": name, "sentence": f"{name}: {'; '.join([*told, *why])}", "targets": found}
 
 
 def trace_steps(config: RunConfig, data: Path, out: Path, *, seconds: float = 1.0) -> list[dict[str, Any]]:
@@ -239,7 +247,7 @@ def trace_steps(config: RunConfig, data: Path, out: Path, *, seconds: float = 1.
         if torch.cuda.is_available():
             kinds.append(torch.profiler.ProfilerActivity.CUDA)
         with torch.profiler.profile(activities=kinds) as profile:
-            pace.epochs(seconds)
+            pace.traced(seconds)
         profile.export_chrome_trace(str(out))
     return gaps_of(json.loads(out.read_text(encoding="utf-8"))["traceEvents"])
 
@@ -251,7 +259,8 @@ def gaps_of(events: list[dict[str, Any]], count: int = 5) -> list[dict[str, Any]
         events: a Chrome trace's complete events ("ph" X; "ts" and "dur" in microseconds).
 
     Returns:
-        Longest first: {"us", "at_us" since the first event, "after", "before"}, the operations on either side.
+        Longest first: {"us", "at_us" since the first event, "during", "after", "before"}: the mark it lies in ("next
+        batch" or "step"; empty: none), and the operations on either side.
     """
     whole = [event for event in events if event.get("ph") == "X" and "dur" in event]
     work = [event for event in whole if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
@@ -261,12 +270,20 @@ def gaps_of(events: list[dict[str, Any]], count: int = 5) -> list[dict[str, Any]
             if event.get("cat") == "cpu_op":
                 lanes.setdefault((event.get("pid"), event.get("tid")), []).append(event)
         work = max(lanes.values(), key=lambda lane: sum(event["dur"] for event in lane), default=[])
+    marks = [event for event in whole if event.get("cat") == "user_annotation"]
     ordered = sorted(work, key=lambda event: (event["ts"], -event["dur"]))
     found, end, last = [], None, ""
     for event in ordered:
         if end is not None and event["ts"] > end:
             at = end - ordered[0]["ts"]
-            found.append({"us": event["ts"] - end, "at_us": at, "after": last, "before": event["name"]})
+            during = max(marks, key=partial(_shared, end, event["ts"]), default={"name": "", "ts": 0, "dur": 0})
+            name = during["name"] if _shared(end, event["ts"], during) > 0 else ""
+            found.append({"us": event["ts"] - end, "at_us": at, "during": name, "after": last, "before": event["name"]})
         if end is None or event["ts"] + event["dur"] >= end:
             end, last = event["ts"] + event["dur"], event["name"]
     return sorted(found, key=lambda gap: -gap["us"])[:count]
+
+
+def _shared(begin: float, end: float, event: dict[str, Any]) -> float:
+    """Microseconds of [begin, end] that the event lasted."""
+    return float(min(end, event["ts"] + event["dur"]) - max(begin, event["ts"]))

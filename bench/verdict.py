@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bench.model import PREPARING, Evidence, decompose, exposed
 from bench.stats import Summary
 
-__all__ = ["RULES", "Verdict", "judge", "verdict"]
+__all__ = ["OPEN", "RULES", "Verdict", "judge", "verdict"]
 
 INPUT_BOUND, INPUT_LIMITED = 0.20, 0.05
 UNEXPLAINED, CONTENDED = 0.10, 0.05
@@ -105,6 +105,9 @@ RULES: tuple[tuple[str, Callable[[_Case], bool]], ...] = (
 )
 """First match. Lines are crossed by the bound of an interval, never by its middle."""
 
+OPEN = ("UNDECIDED", "UNEXPLAINED")
+"""What more repeats may change."""
+
 _NEXT = {
     "untar": "larger batches, or fewer and larger shards, would help",
     "read": "a faster disk, or a set that fits the page cache or stays resident, would help",
@@ -128,7 +131,12 @@ def judge(evidence: Evidence) -> Verdict:
         return Verdict("INSUFFICIENT", "", (0.0, 1.0), f"INSUFFICIENT: {lacking}")
     parts, waiting = decompose(evidence), exposed(evidence)
     whole = parts["epoch"].median if parts["epoch"] else 1.0
-    case = _Case(lacking, waiting, _share(parts["unexplained"], whole), _share(parts["contention"], whole))
+    beside = _share(parts["contention"], whole)
+    if evidence.host_step and evidence.decode_device == "cpu":
+        # A loader takes no more from the step than it works: on a crowded machine the rest is others' doing.
+        most = evidence.cpu.get("drained", whole) / whole
+        beside = (min(beside[0], most), min(beside[1], most))
+    case = _Case(lacking, waiting, _share(parts["unexplained"], whole), beside)
     name = next(name for name, holds in RULES if holds(case))
     low, high = (min(max(bound, 0.0), 1.0) for bound in (waiting.low, waiting.high))
     binding = _binding(name, evidence, parts)
@@ -156,7 +164,7 @@ def _lacking(evidence: Evidence) -> str:
     if missing:
         return f"not measured: {', '.join(missing)}"
     if evidence.repeats < ROUNDS:
-        return f"{evidence.repeats} repeats; a verdict needs {ROUNDS} (--repeats)"
+        return f"{evidence.repeats} repeat{'s' * (evidence.repeats != 1)}; a verdict needs {ROUNDS} (--repeats)"
     if evidence.steps < STEPS:
         return f"{evidence.steps} steps in the shortest window; a verdict needs {STEPS} (--seconds)"
     if evidence.warm_read is not None and evidence.warm_read > WARM:

@@ -5,6 +5,7 @@ Called by `bench.zygote` in a process of its own.
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ __all__ = ["MODES", "measure"]
 
 MODES = ("synthetic", "replayed", "warm", "cold", "drained", "shadow", "bare", "ladder")
 _WARM_UP = 8  # batches: more than a stream keeps ahead, so that a full queue is not taken for speed
+_KEPT = 200  # steps whose times are kept one by one
+_BLOCKS, _BLOCK = 8, 4  # the tax: at least so many blocks of either kind, of so many steps
+_EMPTY = 2000  # steps of nothing, for the timers' own time
 _LONGEST = 30  # windows of `seconds`, for the least number of steps
 
 
@@ -68,9 +72,13 @@ def _mode(subject: Any, mode: str, seconds: float, steps: int, rate: float) -> d
     }.get(mode, subject.batches)  # fmt: skip
     step = none if mode == "drained" else subject.step
     if mode != "shadow":
-        # What is cold is cold from its first batch on, so it gets no warm-up by its own data.
-        return _window(subject, batches(), step, seconds, steps, warm_up=0 if mode == "cold" else _WARM_UP,
-                       timed=mode != "bare")  # fmt: skip
+        if mode == "bare":
+            return _blocks(subject, batches(), step, seconds)
+        if mode == "cold":  # from its first batch on: no warm-up by its own data, and no second epoch
+            subject.chill()
+            most = len(subject.source)
+            return _window(subject, batches(), step, seconds, steps, warm_up=0, most=most)
+        return _window(subject, batches(), step, seconds, steps)
     stop, started = threading.Event(), threading.Event()
     beside = threading.Thread(target=_drain, args=(subject, rate, stop, started), daemon=True)
     beside.start()
@@ -103,9 +111,11 @@ def _window(
     least: int,
     *,
     warm_up: int = _WARM_UP,
-    timed: bool = True,
+    most: int = 0,
 ) -> dict[str, Any]:
     """Batches for about `seconds` and at least so many steps, but no longer than thirty times `seconds`.
+
+    With `most` it ends before so many images, however few steps these are.
 
     Returns:
         `images`, `steps`, `seconds`; `wait_s`, of which the step waited for its batch (copy included); `waits` and
@@ -129,24 +139,21 @@ def _window(
         takes: list[float] = []
         begun = now = clock()
         while True:
-            if timed:
-                before = now
-                size = next(source)
-                got = clock()
-                step(size)
-                now = clock()
-                waited += got - before
-                if len(waits) < 200:
-                    waits.append(round((got - before) * 1e3, 3))
-                    takes.append(round((now - before) * 1e3, 3))
-            else:
-                size = next(source)
-                step(size)
-                now = clock()
+            before = now
+            size = next(source)
+            got = clock()
+            step(size)
+            now = clock()
+            waited += got - before
+            if len(waits) < _KEPT:
+                waits.append(round((got - before) * 1e3, 3))
+                takes.append(round((now - before) * 1e3, 3))
             images += size
             taken += 1
             spent = now - begun
             if (spent >= seconds and taken >= least) or spent >= _LONGEST * seconds:
+                break
+            if most and images + size > most:
                 break
         subject.wait()
         spent = clock() - begun
@@ -159,6 +166,69 @@ def _window(
 
             found["workers"] = idle_workers(busy, workers())
     return found
+
+
+def _blocks(subject: Any, batches: Iterator[int], step: Callable[[int], None], seconds: float) -> dict[str, Any]:
+    """Warm epochs in short blocks with the timers of `_window` and without, in turns (A B B A).
+
+    The timers cost about a microsecond a step and the machine's mood is good for a tenth. So their own CPU time is
+    measured too, around nothing; blocks side by side in one window would show what else they did.
+
+    Returns:
+        `images`, `steps`, `seconds` and `cpu_s` of the bare blocks; `tax`, the timers' own CPU time over that of a bare
+        step's time, as a share; `beside`, how much more time the median of the timed blocks took, as a share.
+    """
+    took: dict[bool, list[float]] = {True: [], False: []}
+    own = {timed: _block(iter(range(_EMPTY)), int, _EMPTY, timed=timed)[1] / _EMPTY for timed in (False, True)}
+    images, begun = 0, time.perf_counter()
+    with closing(batches) as source:  # type: ignore[type-var]
+        for _ in range(_WARM_UP):
+            step(next(source))
+        subject.wait()
+        used, begun = _cpu_s(), time.perf_counter()
+        while True:
+            for timed in (True, False, False, True):
+                start = time.perf_counter()
+                done, _ = _block(source, step, _BLOCK, timed=timed)
+                subject.wait()
+                took[timed].append((time.perf_counter() - start) / done)
+                images += 0 if timed else done
+            spent = time.perf_counter() - begun
+            if (spent >= seconds and len(took[False]) >= _BLOCKS) or spent >= _LONGEST * seconds:
+                break
+    bare = took[False]
+    middle = statistics.median(bare)
+    return {
+        "images": images, "steps": _BLOCK * len(bare), "seconds": statistics.fmean(bare) * images,
+        "cpu_s": (_cpu_s() - used) / 2, "read_bytes": 0, "workers": None,
+        "tax": max(own[True] - own[False], 0.0) / (middle * images / (_BLOCK * len(bare))),
+        "beside": statistics.median(took[True]) / middle - 1,
+    }  # fmt: skip
+
+
+def _block(source: Iterator[int], step: Callable[[int], object], count: int, *, timed: bool) -> tuple[int, float]:
+    """So many steps, with the timers of `_window` or without: (images, CPU seconds of this thread)."""
+    clock, used = time.perf_counter, time.thread_time()
+    done, waited, now = 0, 0.0, clock()
+    waits: list[float] = []
+    takes: list[float] = []
+    for _ in range(count):
+        if timed:
+            before = now
+            size = next(source)
+            got = clock()
+            step(size)
+            now = clock()
+            waited += got - before
+            if len(waits) < _KEPT:
+                waits.append(round((got - before) * 1e3, 3))
+                takes.append(round((now - before) * 1e3, 3))
+        else:
+            size = next(source)
+            step(size)
+            now = clock()
+        done += size
+    return done, time.thread_time() - used
 
 
 def _cpu_s() -> float:

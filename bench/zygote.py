@@ -116,9 +116,10 @@ def _measure(wish: dict[str, Any], pipe: int) -> None:
     except BaseException as error:
         traceback.print_exc()
         said = " ".join(str(error).split())
-        text = json.dumps(
-            {"error": said if isinstance(error, BasslineError) else f"{type(error).__name__}: {said}"[:500]}
-        )
+        if not isinstance(error, BasslineError):
+            # what a DataLoader's worker raised comes with its whole traceback: the cause is the last line of it
+            said = f"{type(error).__name__}: {str(error).strip().rpartition(chr(10))[2].strip()}"[:500]
+        text = json.dumps({"error": said})
     with os.fdopen(pipe, "w") as out:
         out.write(text + "\n")
     sys.stderr.flush()

@@ -117,6 +117,16 @@ class Pace:
                 return done / spent
         raise AssertionError("epochs do not end")
 
+    def traced(self, seconds: float) -> None:
+        """As `epochs`, with what waits for a batch and each step marked for a profiler."""
+        self._step.start_epoch()
+        batches, begun = self._batches(), time.perf_counter()
+        while self._since(begun) < seconds:
+            with torch.profiler.record_function("next batch"):
+                part = next(batches)
+            with torch.profiler.record_function("step"):
+                self._run.executor.run(part)
+
     def step_times(self, seconds: float) -> list[float]:
         """Seconds of each step on full batches as an epoch brings them, feed left out; at least one."""
         self._step.start_epoch()

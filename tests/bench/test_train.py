@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.train import gaps_of, measure_training, trace_steps
+from bench.train import TARGETS, gaps_of, measure_training, trace_steps
 from shards.errors import ConfigError
 from shards.sample import Sample
 from shards.shard_set import finish
@@ -56,6 +56,9 @@ def test_ours_and_the_plain_loop_do_the_same_work(parts: Path) -> None:
     steps = record["measurements"]["step"]["percentiles"]
     assert 0 < steps["50"] <= steps["90"] <= steps["99"]
     assert {"epochs ours/plain", "to best plain/ours"} <= set(record["ratios"])
+    verdict = record["verdict"]
+    assert set(verdict["targets"]) == set(TARGETS)
+    assert (verdict["name"], "1 repeats" in verdict["sentence"]) == ("INSUFFICIENT", True)
 
 
 def test_what_the_plain_loop_does_not_have_is_refused(parts: Path) -> None:
@@ -69,7 +72,7 @@ def test_what_the_plain_loop_does_not_have_is_refused(parts: Path) -> None:
 def test_a_trace_opens_in_chrome_and_names_gaps(parts: Path, tmp_path: Path) -> None:
     gaps = trace_steps(run(), parts, tmp_path / "trace.json", seconds=0.05)
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    assert any("conv" in str(event.get("name")) for event in events)
+    assert {"next batch", "step"} <= {event.get("name") for event in events}
     assert 1 <= len(gaps) <= 5
     assert all(gap["us"] > 0 and gap["after"] and gap["before"] for gap in gaps)
 
@@ -80,9 +83,10 @@ def test_gaps_are_those_of_the_busiest_lane_or_of_the_gpu() -> None:
 
     host = [event("a", "cpu_op", 0, 10), event("inner", "cpu_op", 2, 3), event("b", "cpu_op", 40, 5)]
     host += [event("c", "cpu_op", 46, 5), event("beside", "cpu_op", 0, 1, tid=2)]
+    host += [event("next batch", "user_annotation", 12, 26), event("step", "user_annotation", 39, 6)]
     assert gaps_of(host) == [
-        {"us": 30, "at_us": 10, "after": "a", "before": "b"},
-        {"us": 1, "at_us": 45, "after": "b", "before": "c"},
+        {"us": 30, "at_us": 10, "during": "next batch", "after": "a", "before": "b"},
+        {"us": 1, "at_us": 45, "during": "", "after": "b", "before": "c"},
     ]
     kernels = [event("k", "kernel", 5, 1), event("m", "gpu_memcpy", 9, 1)]
     assert [gap["us"] for gap in gaps_of(host + kernels)] == [3]
