@@ -18,7 +18,8 @@ from crawler.places import Place, put, put_page
 _SCHEMA = (resources.files("crawler") / "ledger.sql").read_text(encoding="utf-8")
 _TOLD = """
 SELECT product.url, product.label, category, page, position, depth, listing_url, maker, title, row, outcome,
-       product.detail, image.url, image.done, image.generation FROM product LEFT JOIN image ON image.id = product.image ORDER BY 1
+       product.detail, image.url, image.done, image.generation
+FROM product LEFT JOIN image ON image.id = product.image ORDER BY 1
 """
 _IMAGES = "SELECT url, host, done, reason, generation FROM image ORDER BY 1"
 _LABELS = "SELECT product.url, product_label.label, product_label.depth FROM product_label JOIN product ON id = product"
