@@ -15,6 +15,7 @@ from shards.examine import NOT_INTACT, Evidence, Finding, examine, read_tar
 from shards.files import MAPPED, forget, map_file
 from shards.index import INDEX_NAME, Index, dali_index, read_index
 from shards.quarantine import Quarantined, add_to_quarantine
+from shards.recipe import contradiction
 from shards.shard_errors import REBUILD, ManifestDamaged, ManifestMissing, StaleIndex
 from shards.shard_set import MANIFEST_NAME, NEXT_INDEX, Manifest, load_set_index, read_manifest
 from shards.untouched import untouched
@@ -148,6 +149,8 @@ def verify(
             findings += _dali(path, dali, manifest is not None)
     if manifest and known.index is not None:
         findings += _counts(manifest, known.index)
+    if contradicted := contradiction(folder):
+        findings.append(Finding("split", MANIFEST_NAME, None, None, contradicted))
     if not labelled and manifest is None:  # nobody says that there are labels
         findings = [found for found in findings if not (found.kind == "component" and "no .cls" in found.problem)]
     return findings
