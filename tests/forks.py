@@ -187,6 +187,7 @@ def _become(wish: dict[str, Any], files: list[int]) -> None:
     os.chdir(wish["cwd"])
     os.environ.clear()
     os.environ.update(wish["env"])
+    sys.executable = os.environ.get("WARM_EXECUTABLE", sys.executable)
     if threads := os.environ.get("OMP_NUM_THREADS"):
         import torch
 

@@ -17,10 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-# What needs torch starts with it imported; the rest is the console script that a user has.
+# What needs torch starts with it imported, the loaders' processes too; the rest is the console script that a user has.
 COMMAND = """#!/bin/sh
 case "$1" in
-train | predict | bench) exec "{warm}" -m bassline "$@" ;;
+train | predict | bench) WARM_EXECUTABLE="{warm}" exec "{warm}" -m bassline "$@" ;;
 *) exec "{installed}" "$@" ;;
 esac
 """
