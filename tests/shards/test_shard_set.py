@@ -362,3 +362,11 @@ def test_a_manifest_with_values_of_another_kind_is_refused(small: ShardSet, wher
         path.write_text(json.dumps(told))
         with pytest.raises(ManifestDamaged, match=r"dataset\.json"):
             read_manifest(small.folder)
+
+
+@pytest.mark.parametrize("told", [{"labels": []}, {"labels": ["guitar"]}, {"counts": {"a": 1}}])
+def test_labels_that_are_not_the_samples_are_noticed_at_open(small: ShardSet, told: dict[str, object]) -> None:
+    path = small.folder / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | told))
+    with pytest.raises(ManifestDamaged, match="labels"):
+        ShardSet.open(small.folder)
