@@ -62,7 +62,7 @@ def command(function: Command) -> Command:
         except typer.Exit:
             raise
         except BasslineError as error:
-            err.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
+            err.print(f"[bold red]error[/] {escape(places.renamed(str(error)))}", soft_wrap=True)
             code = error.exit_code
         except KeyboardInterrupt:
             err.print(INTERRUPTED)

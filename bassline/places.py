@@ -20,10 +20,11 @@ import typer
 from shards.address import check_address, local_path, scrub
 from shards.errors import BasslineError, ConfigError
 
-__all__ = ["Source", "Target", "is_elsewhere", "lazy", "raw", "resolved", "shown", "target", "whole"]
+__all__ = ["Source", "Target", "is_elsewhere", "lazy", "raw", "renamed", "resolved", "shown", "target", "whole"]
 
 _COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")  # what a Path makes of s3://bucket
 _SHOWN: dict[Path, str] = {}
+_FETCHED: set[Path] = set()  # of those, what stands for a place that was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,13 @@ def shown(folder: Path) -> str:
     return str(folder)
 
 
+def renamed(text: str) -> str:
+    """A message with addresses in place of the folders that stand for them."""
+    for folder in _FETCHED:
+        text = text.replace(str(folder), _SHOWN[folder])
+    return text
+
+
 def is_elsewhere(folder: Path) -> bool:
     """Whether the folder only stands for a set in a store."""
     return (folder / ".origin.json").is_file() or folder in _SHOWN
@@ -115,13 +123,20 @@ def resolved(arguments: dict[str, Any], stage: Callable[[str], Any]) -> Iterator
         yield made
 
 
+def _fetched_to(folder: Path, address: str) -> None:
+    _SHOWN[folder] = scrub(address)
+    _FETCHED.add(folder)
+
+
 @contextmanager
 def _fetched(source: Source, stage: Callable[[str], Any]) -> Iterator[Path]:
     from shards import remote
 
     check_address(source.address)
     if source.kind == "lazy":
-        yield remote.stand_in(source.address)
+        folder = remote.stand_in(source.address)
+        _fetched_to(folder, source.address)
+        yield folder
         return
     with ExitStack() as stack:
         with stage("fetch") as bar:
@@ -133,7 +148,7 @@ def _fetched(source: Source, stage: Callable[[str], Any]) -> Iterator[Path]:
                 )
             )
             bar.summary = scrub(source.address)
-        _SHOWN[folder] = scrub(source.address)
+        _fetched_to(folder, source.address)
         yield folder
 
 

@@ -25,7 +25,7 @@ def _check(folder: Path, name: str, decode: bool, mend: bool, out: Path | None, 
     """Verifies one set, and mends it if asked; returns what `verify --json` says of it."""
     from shards.verify import verify as verify_set
 
-    told: dict[str, Any] = {"set": str(folder), "findings": [], "repaired": None, "quarantined": None}
+    told: dict[str, Any] = {"set": places.shown(folder), "findings": [], "repaired": None, "quarantined": None}
     with console.stage(name) as stage:
 
         def on_progress(at: Any) -> None:
@@ -38,12 +38,16 @@ def _check(folder: Path, name: str, decode: bool, mend: bool, out: Path | None, 
             done = repair(folder, out, decode=decode, on_progress=on_progress)
             findings = list(done.findings)
             left = verify_set(done.folder, decode=False) if findings else []
+            aside = places.shown(done.aside) if done.aside else None
+            if done.aside and places.is_elsewhere(done.folder):  # only a set's own files are sent
+                (done.aside / "lost.jsonl").replace(done.folder / "lost.jsonl")
+                aside = places.shown(done.folder)
             told["repaired"] = {
-                "set": str(done.folder),
+                "set": places.shown(done.folder),
                 "kept": done.kept,
                 "lost": [asdict(item) for item in done.lost],
                 "rewritten": list(done.rewritten),
-                "aside": str(done.aside) if done.aside else None,
+                "aside": aside,
                 "left": [asdict(finding) for finding in left],
             }
         else:
@@ -77,7 +81,9 @@ def _show(told: dict[str, Any]) -> None:
         console.out.print(f"... and {len(done['lost']) - _SHOWN:,} more; {done['aside']}/lost.jsonl has them all")
     for finding in done["left"][:_SHOWN]:
         console.out.print(escape(f"still there: {Finding(**finding)}"), soft_wrap=True)
-    console.out.print(f"repaired: {done['set']}" + (f"; the damaged tars: {done['aside']}" if done["aside"] else ""))
+    what = "put aside" if done["aside"] != done["set"] else "lost.jsonl"
+    aside = f"; {what}: {done['aside']}" if done["aside"] else ""
+    console.out.print(f"repaired: {done['set']}{aside}", soft_wrap=True, markup=False)
 
 
 @console.command

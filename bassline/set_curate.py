@@ -152,7 +152,7 @@ def merge(
             out,
             mapping=mapping,
             by_set=told_file.sets,
-            names=names_of(shards),
+            names=names_of([places.shown(path) if places.is_elsewhere(path) else path for path in shards]),
             shard_samples=SPLIT_SHARD_SAMPLES,
             on_progress=lambda at: stage.update(at.done, at.total, words[at.stage]),
         )

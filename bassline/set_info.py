@@ -39,9 +39,13 @@ def info(shards: ViewPath, json: console.JsonFlag = False) -> None:
     Example: bassline shards info demo/set
     """
     from shards.describe import describe
+    from shards.recipe import contradiction
 
     with ExitStack() as stack:
-        told = {name: describe(opened) for name, opened in _open_parts(shards, stack).items()}
+        told = {
+            name: describe(opened) | {"split_problem": contradiction(opened.folder)}
+            for name, opened in _open_parts(shards, stack).items()
+        }
     if json:
         console.emit(told.get("", {"parts": told}))
         return
@@ -94,6 +98,8 @@ def _print_part(told: dict[str, Any]) -> None:
     if told["quarantined"]:
         line("quarantine", f"{told['quarantined']:,} samples are passed over, and counted nowhere above")
     line("digest", told["digest"][:16])
+    if told["split_problem"]:
+        console.note(f"[yellow]![/] {escape(told['split_problem'])}")
 
 
 @console.command

@@ -107,6 +107,9 @@ def split(
     if sum(bool(value) for value in (counts, fractions, label_counts, folds)) != 1:
         raise ConfigError("shards split", "", "give one of --counts, --fractions and --label-counts, or --folds")
     if folds:
+        if places.is_elsewhere(out):
+            remedy = "give a local folder, then `bassline shards copy` each of its folds"
+            raise ConfigError("--out", "", f"folds are not written to stores: {remedy}")
         _folds(shards, out, folds, seed, json)
         return
     names = tuple(name.strip() for name in parts.split(","))

@@ -37,7 +37,7 @@ class Finding:
 
     Args:
         kind: "manifest", "missing", "truncated", "damaged", "digest", "crc", "component", "duplicate key",
-            "duplicate member", "label", "json", "image", "extension", "index" or "dali index".
+            "duplicate member", "label", "json", "image", "extension", "index", "dali index" or "split".
         file: name in the set's folder.
         offset: byte offset in the file where the sample, member or gap starts; None for the file as a whole.
         key: the sample's, if there is one.

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -89,9 +89,9 @@ class _Image:
     key: str = ""
 
 
-def names_of(folders: Sequence[Path]) -> list[str]:
-    """A name for each set: the end of its path, as short as tells the sets apart; one named twice has one name."""
-    whole = [folder.absolute() for folder in folders]
+def names_of(places: Sequence[Path | str]) -> list[str]:
+    """A name for each set: the end of its path or address, as short as tells them apart; one named twice has one."""
+    whole = [place.absolute() if isinstance(place, Path) else PurePosixPath(place) for place in places]
     for length in range(1, max((len(path.parts) for path in whole), default=1) + 1):
         names = ["/".join(path.parts[-length:]) for path in whole]
         if len(set(names)) == len(set(whole)):

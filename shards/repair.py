@@ -25,9 +25,10 @@ from shards.examine import NOT_INTACT, Finding, read_tar
 from shards.files import fsync_folder, map_file, write_atomic
 from shards.index import IMAGE_EXTENSIONS, TarSample, label_told, write_dali_index
 from shards.quarantine import QUARANTINE_NAME
+from shards.recipe import renew
 from shards.sample import EXTENSIONS, sniff
 from shards.shard_errors import ManifestMissing, RepairRefused, TargetNotEmpty
-from shards.shard_set import MANIFEST_NAME, finish
+from shards.shard_set import MANIFEST_NAME, finish, read_manifest
 from shards.verify import Known, VerifyProgress, known_of, verify
 
 __all__ = ["ASIDE", "LOST_NAME", "Lost", "Repair", "repair"]
@@ -79,8 +80,9 @@ def repair(
     """Keeps every intact sample of a set and makes tars, indexes and manifest right again; a second time does nothing.
 
     Tars in which samples are damaged are written anew; the old ones go to `damaged/` in the set, with `lost.jsonl`. The
-    groups of near-duplicates, labels and source stay as they were. Where the manifest is lost, the names of the labels
-    are taken from the samples' JSON. Tars that nobody made a set of stay without a manifest.
+    groups of near-duplicates, labels and source stay as they were; split.json beside a part says what the part is now.
+    Where the manifest is lost, the names of the labels are taken from the samples' JSON. Tars that nobody made a set of
+    stay without a manifest.
 
     Args:
         folder: of the set, or of anybody's tars.
@@ -101,7 +103,12 @@ def repair(
     if not findings and out is None:
         return Repair(folder, (), 0, (), (), None)
     if out is None:
-        return _into(folder, folder, tuple(findings), decode)
+        if {found.kind for found in findings} == {"split"}:  # of a repair that was killed before its last step
+            renew(folder)
+            return Repair(folder, tuple(findings), read_manifest(folder).samples, (), (), None)
+        done = _into(folder, folder, tuple(findings), decode)
+        renew(folder)
+        return done
     beside = out.absolute().with_name(f".{out.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)

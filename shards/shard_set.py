@@ -245,6 +245,8 @@ class ShardSet:
         index = load_set_index(folder, manifest)
         if len(index.rows) != manifest.samples:
             raise StaleIndex(folder / INDEX_NAME, f"{len(index.rows)} samples, the manifest says {manifest.samples}")
+        if index.rows["label"].max(initial=-1) >= len(manifest.labels) or set(manifest.counts) != set(manifest.labels):
+            raise ManifestDamaged(folder / MANIFEST_NAME, "labels: not those that the samples have or counts names")
         if isinstance(tars, list):  # of a set in a store every look is a transfer
             _probe(folder, manifest, index, tars)
         known = {} if with_quarantined else read_quarantine(folder)

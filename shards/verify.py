@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from shards import tar
 from shards.examine import NOT_INTACT, Evidence, Finding, examine, read_tar
-from shards.files import map_file
-from shards.index import INDEX_NAME, Index, TarSample, dali_index, read_index
+from shards.files import MAPPED, forget, map_file
+from shards.index import INDEX_NAME, Index, dali_index, read_index
 from shards.quarantine import Quarantined, add_to_quarantine
+from shards.recipe import contradiction
 from shards.shard_errors import REBUILD, ManifestDamaged, ManifestMissing, StaleIndex
 from shards.shard_set import MANIFEST_NAME, NEXT_INDEX, Manifest, load_set_index, read_manifest
+from shards.untouched import untouched
 
 __all__ = ["Finding", "Known", "VerifyProgress", "known_of", "quarantine", "verify"]
 
@@ -98,7 +100,7 @@ def verify(
     Args:
         folder: of the set; needs no manifest and no index to be looked at.
         decode: decode every image too (0.2 ms each); without it only their bytes are compared.
-        on_progress: called after some hundred samples.
+        on_progress: called after some hundred samples, or after a tar.
     """
     findings: list[Finding] = []
     known = known_of(folder, findings)
@@ -120,37 +122,61 @@ def verify(
         if on_progress:
             on_progress(VerifyProgress(done, manifest.samples if manifest else 0, len(findings)))
 
-    with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL and runs beside the walk
-        digests = [pool.submit(_sha256, path) for path in known.tars]
-        for path, digest in zip(known.tars, digests, strict=True):
-            sha256 = digest.result()
-            info = infos.get(path.name)
-            evidence = known.evidence(path, sha256, decode)
-            data = map_file(path)
+    for path, sha256 in _digests(known.tars):
+        info = infos.get(path.name)
+        evidence = known.evidence(path, sha256, decode)
+        data = map_file(path)
+        quick = untouched(data, path, evidence, report)
+        if quick is not None:
+            samples, count = quick.samples, len(quick.samples)
+            inside, labelled = [], True
+            dali = quick.dali_index
+        else:
             contents = read_tar(data, path, evidence)
+            samples, count = [(sample.key, sample.offset) for sample in contents.samples], len(contents.samples)
             inside = list(examine(contents, data, path.name, evidence, report))
-            inside += _twice(
-                contents.samples, path.name, seen, {found.offset for found in inside if found.kind in NOT_INTACT}
-            )
-            findings += sorted(inside, key=lambda finding: finding.offset or 0)
             labelled = labelled or any("cls" in sample.members for sample in contents.samples)
-            if info is not None and sha256 != info.sha256:
-                problem = f"sha256 {sha256[:12]}..., the manifest says {info.sha256[:12]}...: its bytes have changed"
-                findings.append(Finding("digest", path.name, None, None, problem))
-            elif info is not None and info.samples != len(contents.samples):
-                problem = f"{len(contents.samples)} samples, the manifest says {info.samples}"
-                findings.append(Finding("manifest", path.name, None, None, problem))
-            if not contents.gaps:
-                findings += _dali(path, contents.members, manifest is not None)
+            dali = None if contents.gaps else dali_index(contents.members)
+        inside += _twice(samples, path.name, seen, {found.offset for found in inside if found.kind in NOT_INTACT})
+        findings += sorted(inside, key=lambda finding: finding.offset or 0)
+        if info is not None and sha256 != info.sha256:
+            problem = f"sha256 {sha256[:12]}..., the manifest says {info.sha256[:12]}...: its bytes have changed"
+            findings.append(Finding("digest", path.name, None, None, problem))
+        elif info is not None and info.samples != count:
+            problem = f"{count} samples, the manifest says {info.samples}"
+            findings.append(Finding("manifest", path.name, None, None, problem))
+        if quick is not None or not contents.gaps:
+            findings += _dali(path, dali, manifest is not None)
     if manifest and known.index is not None:
         findings += _counts(manifest, known.index)
+    if contradicted := contradiction(folder):
+        findings.append(Finding("split", MANIFEST_NAME, None, None, contradicted))
     if not labelled and manifest is None:  # nobody says that there are labels
         findings = [found for found in findings if not (found.kind == "component" and "no .cls" in found.problem)]
     return findings
 
 
+def _digests(tars: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Each tar with its sha256; hashing releases the GIL and runs beside the walk, two tars ahead of it."""
+    with ThreadPoolExecutor(2) as pool:
+        ahead = deque((path, pool.submit(_sha256, path)) for path in tars[:2])
+        for path in (*tars[2:], None, None):
+            if not ahead:
+                return
+            due, digest = ahead.popleft()
+            told = digest.result()
+            if path is not None:
+                ahead.append((path, pool.submit(_sha256, path)))
+            yield due, told
+
+
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(map_file(path)).hexdigest()  # of the map that the walk reads too: no copy
+    data, digest = map_file(path), hashlib.sha256()  # of the map that the walk reads too: no copy
+    for at in range(0, len(data), MAPPED):
+        end = min(at + MAPPED, len(data))
+        digest.update(data[at:end])
+        forget(data, at, end)
+    return digest.hexdigest()
 
 
 def quarantine(folder: Path, findings: Iterable[Finding]) -> int:
@@ -169,27 +195,27 @@ def quarantine(folder: Path, findings: Iterable[Finding]) -> int:
 
 
 def _twice(
-    samples: Sequence[TarSample], name: str, seen: dict[str, tuple[str, int]], bad: set[int | None]
+    samples: Sequence[tuple[str, int]], name: str, seen: dict[str, tuple[str, int]], bad: set[int | None]
 ) -> Iterator[Finding]:
     """Samples with a key that a sample before them has; one with something wrong stands in nobody's way."""
     if not bad:
-        own = {sample.key: (name, sample.offset) for sample in samples}
+        own = {key: (name, offset) for key, offset in samples}
         if len(own) == len(samples) and seen.keys().isdisjoint(own):
             seen.update(own)
             return
-    for sample in samples:
-        first = seen.get(sample.key)
+    for key, offset in samples:
+        first = seen.get(key)
         if first is not None:
-            yield Finding("duplicate key", name, sample.offset, sample.key, f"first at {first[0]}@{first[1]}")
-        elif sample.offset not in bad:
-            seen[sample.key] = (name, sample.offset)
+            yield Finding("duplicate key", name, offset, key, f"first at {first[0]}@{first[1]}")
+        elif offset not in bad:
+            seen[key] = (name, offset)
 
 
-def _dali(path: Path, members: list[tar.Member], ours: bool) -> Iterator[Finding]:
+def _dali(path: Path, expected: bytes | None, ours: bool) -> Iterator[Finding]:
     """Of other people's tars an index is not expected; one that is there must be right."""
     target = path.with_suffix(".idx")
     written = target.read_bytes() if target.exists() else None
-    if (ours or written is not None) and written != dali_index(members):
+    if (ours or written is not None) and written != expected:
         yield Finding("dali index", target.name, None, None, f"missing or stale; {REBUILD}")
 
 

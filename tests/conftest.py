@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.forks import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,6 +28,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, told in test.user_properties:
             if name == "told":
                 terminalreporter.write_line(f"{test.nodeid}: {told}")
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """In place of `sys.executable`, for processes that need torch: they start with it imported."""
+    folder = tmp_path_factory.getbasetemp()
+    with Warm(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) as warm:
+        yield warm
 
 
 @pytest.fixture(scope="session")

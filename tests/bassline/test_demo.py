@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from shards.errors import ConfigError
 from shards.shard_set import ShardSet
 from shards.split import open_split
 from shards.verify import verify
+from tests.forks import Warm
 
 PRODUCTS = 160
 
@@ -27,15 +27,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def _demo(folder: Path, cache: Path, *arguments: str) -> list[str]:
+def _demo(python: Warm, folder: Path, cache: Path, *arguments: str) -> list[str]:
     environment = f"XDG_CACHE_HOME={cache}"
-    return ["env", environment, sys.executable, "-m", "bassline", "demo", "--out", str(folder), *arguments]
+    return ["env", environment, str(python), "-m", "bassline", "demo", "--out", str(folder), *arguments]
 
 
 @pytest.mark.timeout(240)
-def test_the_road_is_whole_and_survives_an_interruption(tmp_path: Path, cache: Path) -> None:
+def test_the_road_is_whole_and_survives_an_interruption(tmp_path: Path, cache: Path, warm_python: Warm) -> None:
     out = tmp_path / "demo"
-    command = _demo(out, cache, "--products", str(PRODUCTS), "--json")
+    command = _demo(warm_python, out, cache, "--products", str(PRODUCTS), "--json")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
         deadline = time.monotonic() + 100
         while not (out / "set" / "crawl.sqlite").exists() and first.poll() is None and time.monotonic() < deadline:
@@ -67,7 +67,9 @@ def test_the_road_is_whole_and_survives_an_interruption(tmp_path: Path, cache: P
 
 
 @pytest.mark.timeout(240)
-def test_the_road_over_photographs(tmp_path: Path, cache: Path, thumbnails: dict[str, list[Path]]) -> None:
+def test_the_road_over_photographs(
+    tmp_path: Path, cache: Path, thumbnails: dict[str, list[Path]], warm_python: Warm
+) -> None:
     photographs = tmp_path / "photographs"
     for label in ("banjo", "drum", "flute"):
         (photographs / label).mkdir(parents=True)
@@ -77,7 +79,9 @@ def test_the_road_over_photographs(tmp_path: Path, cache: Path, thumbnails: dict
     (photographs / "drum" / "notes.jpg").write_text("not an image")
     shutil.copy(thumbnails["flute"][0], photographs / "flute" / "again.jpg")
     out = tmp_path / "demo"
-    done = subprocess.run(_demo(out, cache, "--images", str(photographs)), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        _demo(warm_python, out, cache, "--images", str(photographs)), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     drops = [json.loads(line) for line in (out / "set" / "drops.jsonl").read_text().splitlines()]
     assert sorted(drop["reason"] for drop in drops) == ["broken", "duplicate", "not-an-image"]
@@ -87,9 +91,9 @@ def test_the_road_over_photographs(tmp_path: Path, cache: Path, thumbnails: dict
     assert "report:" in done.stdout
 
 
-def test_a_folder_that_is_no_demos_is_left_alone(tmp_path: Path, cache: Path) -> None:
+def test_a_folder_that_is_no_demos_is_left_alone(tmp_path: Path, cache: Path, warm_python: Warm) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    done = subprocess.run(_demo(tmp_path, cache), capture_output=True, text=True, check=False)
+    done = subprocess.run(_demo(warm_python, tmp_path, cache), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "not a demo's folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -32,7 +32,8 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         shown = capsys.readouterr()
         assert (ended.value.code or 0) == code, shown.err
         lines = shown.out.splitlines()
-        return dict(json.loads(lines[-1])) if lines and code == 0 else {"err": " ".join(shown.err.split())}
+        told = {"err": " ".join(shown.err.split())}
+        return told | json.loads(lines[-1]) if lines else told
 
     yield run
     fsspec.filesystem("memory").store.clear()
@@ -110,3 +111,52 @@ def test_a_set_in_a_store_is_not_repaired_in_place(call: Call, photos: Path) -> 
     call("shards", "convert", str(photos), "--out", "memory://box/set")
     told = call("shards", "verify", "memory://box/set", "--repair", code=2)["err"]
     assert "a set in a store is not changed in place" in told
+
+
+def test_sets_in_a_store_are_cut_joined_and_compared(call: Call, photos: Path, tmp_path: Path) -> None:
+    call("shards", "convert", str(photos), "--out", "memory://box/set")
+    dropped = call(
+        "shards", "drop", "memory://box/set", "--out", "memory://box/few", "--where", "label = bass", "--reason", "loud"
+    )
+    assert (dropped["samples"], dropped["dropped"]) == (20, 20)
+    merged = call("shards", "merge", "memory://box/set", "memory://box/few", "--out", "memory://box/both")
+    assert (merged["samples"], merged["same_bytes"]) == (40, 20)
+    call("shards", "copy", "memory://box/both", "both")
+    with ShardSet.open(tmp_path / "both") as both:
+        origins = [origin["set"] for i in range(len(both)) for origin in both.meta(i).get("origins", [])]
+        assert set(origins) == {"set", "few"}  # and not the folders that stood for them
+        assert [one["name"] for one in both.manifest.source["of"]] == ["set", "few"]
+    found = call("shards", "diff", "memory://box/set", "memory://box/few")
+    assert (found["counts"]["same"], len(found["removed"])) == (20, 20)
+    assert call("shards", "shuffle", "memory://box/set", "--out", "memory://box/shuffled", "--seed", "3")
+    told = call("shards", "drop", "memory://box/none", "--out", "x", "--where", "width < 3", "--reason", "x", code=1)
+    assert "memory://box/none: no dataset.json there" in told["err"]
+    call("shards", "split", "memory://box/set", "--out", "memory://box/parts", "--fractions", "0.5,0.25,0.25")
+    told = call("shards", "drop", "memory://box/parts", "--out", "x", "--where", "width < 3", "--reason", "x", code=1)
+    assert "memory://box/parts: no dataset.json here" in told["err"]
+    assert "views" not in told["err"]
+    told = call("shards", "split", "memory://box/set", "--out", "memory://box/folds", "--folds", "3", code=2)
+    assert "folds are not written to stores" in told["err"]
+
+
+def test_what_became_of_a_set_in_its_store_is_found_and_mended_elsewhere(call: Call, photos: Path) -> None:
+    """The cache has the tar as it was, by its digest: verify asks the store."""
+    call("shards", "convert", str(photos), "--out", "memory://box/set")
+    assert call("shards", "verify", "memory://box/set")["findings"] == []
+    call("shards", "diff", "memory://box/set", "memory://box/set")
+    store = Store("memory://box/set")
+    data = bytearray(store._fs.cat(store.at("shard-000000.tar")))
+    data[520] ^= 1
+    store._fs.pipe(store.at("shard-000000.tar"), bytes(data))
+    assert call("shards", "info", "memory://box/set")["samples"] == 40
+    mended = call("shards", "verify", "memory://box/set", "--repair", "--out", "memory://box/mended")
+    assert {found["kind"] for found in mended["findings"]} >= {"crc", "digest"}
+    assert (mended["repaired"]["set"], mended["repaired"]["kept"]) == ("memory://box/mended", 39)
+    assert call("shards", "verify", "memory://box/mended")["findings"] == []
+    (lost,) = Store("memory://box/mended").read("lost.jsonl").splitlines()
+    assert json.loads(lost)["file"] == "shard-000000.tar"
+    store._fs.pipe(store.at("shard-000000.tar"), bytes(data[:3000]))
+    cut = call("shards", "verify", "memory://box/set", code=1)["findings"]
+    assert {"truncated", "digest"} <= {found["kind"] for found in cut}
+    store._fs.rm(store.at("shard-000000.tar"))
+    assert [found["kind"] for found in call("shards", "verify", "memory://box/set", code=1)["findings"]] == ["missing"]

@@ -11,16 +11,30 @@ from pathlib import Path
 import pytest
 
 from bassline import report
+from tests.forks import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+# What needs torch starts with it imported, the loaders' processes too; the rest is the console script that a user has.
+COMMAND = """#!/bin/sh
+case "$1" in
+train | predict | bench) WARM_EXECUTABLE="{warm}" exec "{warm}" -m bassline "$@" ;;
+*) exec "{installed}" "$@" ;;
+esac
+"""
+
+
 @pytest.mark.timeout(300)
-def test_the_commands_step_by_step(tmp_path: Path) -> None:
+def test_the_commands_step_by_step(tmp_path: Path, warm_python: Warm) -> None:
     (block,) = re.findall(r"```bash\n(.*?)```", README, re.S)
     (tmp_path / "battery").symlink_to(ROOT / "battery")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = tmp_path / "bin" / "bassline"
+    command.parent.mkdir()
+    command.write_text(COMMAND.format(warm=warm_python, installed=Path(sys.executable).parent / "bassline"))
+    command.chmod(0o755)
+    path = f"{command.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     script = f"set -e\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\n{block}"
     done = subprocess.run(
         ["bash", "-c", script],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from shards.errors import ConfigError
 from shards.sample import Sample
 from shards.shard_set import finish
 from shards.writer import ShardWriter
+from tests.forks import Warm
 from trainer.config import RunConfig, resolve
 
 
@@ -41,7 +43,10 @@ def run(*overrides: str) -> RunConfig:
     return resolve(data, overrides)
 
 
-def test_ours_and_the_plain_loop_do_the_same_work(parts: Path) -> None:
+def test_ours_and_the_plain_loop_do_the_same_work(
+    parts: Path, warm_python: Warm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(warm_python))  # what is measured here is not looked at
     record = measure_training(run(), parts, repeats=1, workers=1, seconds=0.05).to_json()
     json.dumps(record, allow_nan=False)
     ours, plain = (record["measurements"][f"epochs {name}"] for name in ("ours", "plain"))

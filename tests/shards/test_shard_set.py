@@ -340,3 +340,33 @@ def test_quarantined_samples_are_in_no_count(tmp_path: Path, make: Make) -> None
     (tmp_path / "set" / QUARANTINE_NAME).write_text("bad\n")
     with pytest.raises(QuarantineDamaged, match=r"quarantine\.jsonl:1"):
         ShardSet.open(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    "where", ["labels", "counts", "shards", "split", "source", "digest", "name", "samples", "bytes", "sha256"]
+)
+def test_a_manifest_with_values_of_another_kind_is_refused(small: ShardSet, where: str) -> None:
+    """Every wrong kind ends with one line that names the file, here and wherever the set is then used."""
+    path = small.folder / MANIFEST_NAME
+    told = json.loads(path.read_bytes())
+    holder = told["shards"][0] if where in told["shards"][0] else told
+    wrongs: list[object] = [None, -1, "x", [], {}, [1], {"a": "b"}, True, 1e300, "\udcff", 2**70]
+    right: dict[str, list[object]] = {
+        "split": [None, "x", "\udcff"],
+        "source": [{}, {"a": "b"}],
+        "labels": [[]],
+        "counts": [{}],
+    }
+    for wrong in (value for value in wrongs if value not in right.get(where, [])):
+        holder[where] = wrong
+        path.write_text(json.dumps(told))
+        with pytest.raises(ManifestDamaged, match=r"dataset\.json"):
+            read_manifest(small.folder)
+
+
+@pytest.mark.parametrize("told", [{"labels": []}, {"labels": ["guitar"]}, {"counts": {"a": 1}}])
+def test_labels_that_are_not_the_samples_are_noticed_at_open(small: ShardSet, told: dict[str, object]) -> None:
+    path = small.folder / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | told))
+    with pytest.raises(ManifestDamaged, match="labels"):
+        ShardSet.open(small.folder)

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from shards.errors import ConfigError
+from tests.forks import Warm
 from trainer.battery import Battery, BatteryProgress, Outcome, load_battery, run_battery
 from trainer.config import config_hash, load_run
 from trainer.errors import BatteryBusy
@@ -226,7 +226,7 @@ def _summary(outcomes: Sequence[Outcome]) -> list[Any]:
 
 @pytest.mark.parametrize("method", ["random", "optuna"])
 def test_a_search_that_is_killed_goes_on_as_if_it_was_not(
-    battery: Make, split: Path, tmp_path: Path, method: str
+    battery: Make, split: Path, tmp_path: Path, method: str, warm_python: Warm
 ) -> None:
     """SIGKILL in the middle of a trial; then the same trials, the same of them stopped, the same numbers."""
     import torch
@@ -242,7 +242,7 @@ def test_a_search_that_is_killed_goes_on_as_if_it_was_not(
         assert not (each.folder / "test.jsonl").exists(), "what is stopped is not tested"
     epochs = sum(len((each.folder / "metrics.jsonl").read_text().splitlines()) for each in undisturbed)
     words = [KILLED, tmp_path / "b.toml", split, tmp_path / "killed", 2 * epochs // 3, torch.get_num_threads()]
-    command = [sys.executable, "-c", *map(str, words)]
+    command = [str(warm_python), "-c", *map(str, words)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     found = run_battery(made, split, tmp_path / "killed")

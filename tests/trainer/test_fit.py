@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from shards.errors import ConfigError
 from shards.sample import Sample
 from shards.shard_set import ShardSet
+from tests.forks import Warm
 from trainer.config import RunConfig, load_run, to_toml
 from trainer.errors import LabelsDiffer, LossNotFinite, RunChanged, SplitIncomplete
 from trainer.fit import Progress, fit
@@ -132,7 +132,7 @@ fit(load_run(Path(sys.argv[1])), Path(sys.argv[2]), out, on_progress=tell)
 """
 
 
-def test_a_kill_changes_nothing(split: Path, tiny: Make, tmp_path: Path) -> None:
+def test_a_kill_changes_nothing(split: Path, tiny: Make, tmp_path: Path, warm_python: Warm) -> None:
     """Killed in the middle of epochs, without and with a state kept, and run again: bit for bit the undisturbed run."""
     config = tiny(
         "train.epochs=5", "train.checkpoint_s=0", "augment.flip=true", "augment.shift=2", "optim.schedule=cosine"
@@ -141,7 +141,7 @@ def test_a_kill_changes_nothing(split: Path, tiny: Make, tmp_path: Path) -> None
     undisturbed = fit(config, split, tmp_path / "undisturbed")
 
     def run(kill_after: int) -> int:
-        command = [sys.executable, "-c", KILLED, tmp_path / "run.toml", split, tmp_path / "killed", str(kill_after)]
+        command = [warm_python, "-c", KILLED, tmp_path / "run.toml", split, tmp_path / "killed", str(kill_after)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(_threads())}
         return subprocess.run([str(word) for word in command], check=False, env=environment).returncode
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.forks import Warm
 from trainer.config import RunConfig, to_toml
 
 KILLS = int(os.environ.get("BASSLINE_KILLS", "5"))
@@ -22,7 +22,7 @@ TIMES = {
     "time_to_best_s", "time_to_best_parts_s", "total_s", "time_s", "residual_s", "images_per_s", "bare_images_per_s",
 }  # fmt: skip
 
-# One process imports torch and forks once a run, which spares the import. A run counts what it does (each step, and
+# One process forks once a run. A run counts what it does (each step, and
 # each file of its folder opened or renamed) and kills itself at a number drawn beforehand: a clock that a busy machine
 # does not move. What it kills is real: nothing is flushed, no handler runs.
 RUNS = """
@@ -89,13 +89,15 @@ def told(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", ["resident", "stream"])
-def test_killed_over_and_over(mode: str, split: Path, tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_killed_over_and_over(
+    mode: str, split: Path, tiny: Callable[..., RunConfig], tmp_path: Path, warm_python: Warm
+) -> None:
     config = tiny(
         f"data.mode={mode}", "train.checkpoint_s=0", "augment.flip=true", "augment.shift=2", "optim.schedule=cosine",
         "optim.label_smoothing=0.1",
     )  # fmt: skip
     (tmp_path / "tiny.toml").write_text(to_toml(config))
-    command = [sys.executable, "-c", RUNS, str(tmp_path / "tiny.toml"), str(split), str(tmp_path), str(KILLS)]
+    command = [str(warm_python), "-c", RUNS, str(tmp_path / "tiny.toml"), str(split), str(tmp_path), str(KILLS)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     expected = told(tmp_path / "undisturbed")
