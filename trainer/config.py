@@ -87,7 +87,7 @@ class Head(StrictModel):
 
 _KEYS_OF = {
     "conv": ("layers", "head"),
-    "residual": ("widths", "blocks", "activation", "init", "whiten", "dropout", "head"),
+    "residual": ("widths", "blocks", "stem_stride", "activation", "init", "whiten", "dropout", "head"),
     "torchvision": ("name", "small_stem"),
 }
 
@@ -97,8 +97,9 @@ class Net(StrictModel):
 
     conv: `layers`, then `head`.
     residual: a stem of `widths[0]` maps at full size, then a stage a width (convolution, max pool, batch norm,
-        `blocks` residual blocks of two convolutions), then `head`. whiten: the stem is a 2x2 convolution of 24 maps
-        with frozen weights that decorrelate the training set's patches. init: `dirac` starts convolutions as
+        `blocks` residual blocks of two convolutions), then `head`. stem_stride: 2 sees a picture of twice the side at
+        the same cost. whiten: the stem is a 2x2 convolution of 24 maps with frozen weights that decorrelate the
+        training set's patches. init: `dirac` starts convolutions as
         near to the identity as their widths allow. dropout: of whole maps, after each stage.
     torchvision: the model `name`, such as "resnet18", of torchvision. small_stem (ResNets): 3x3 without stride and
         without pooling in place of 7x7 and stride 2, for images under some 100 pixels.
@@ -111,6 +112,7 @@ class Net(StrictModel):
     head: Head = Head()
     widths: tuple[Positive, ...] = (32, 64, 128, 256)
     blocks: Count = 1
+    stem_stride: Annotated[int, Field(ge=1, le=4)] = 1
     activation: Literal["relu", "silu", "gelu"] = "relu"
     init: Literal["kaiming", "dirac"] = "kaiming"
     whiten: bool = False

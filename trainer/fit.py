@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,9 +18,7 @@ from trainer.device import choose_device
 from trainer.distributed import join, leave, wait_for_all
 from trainer.errors import RankLost, RunChanged
 from trainer.progress import Progress
-from trainer.result import (
-    read_result,
-)
+from trainer.result import METRICS_NAME, read_result
 from trainer.session import Session
 from trainer.shared import Shared
 from trainer.split_data import open_split
@@ -78,6 +77,9 @@ def fit(
             wait_for_all()  # before rank 0 writes what others are still to read
             if world.rank:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bassline-rank-")))
+                if state is not None:  # early stop counts from the history, on every rank
+                    shutil.copy(out / METRICS_NAME, folder / METRICS_NAME)
+            wait_for_all()
         header = f"# config_hash {config_hash(config)}\n# data_digest {split.digest}\n"
         write_atomic(folder / "run.toml", [(header + to_toml(config)).encode()])
         clock = Clock(began, state and state["clock"])
