@@ -86,7 +86,7 @@ class Graph(Eager):
         return time.perf_counter() - began
 
     def _capture(self, count: int) -> torch.cuda.CUDAGraph:
-        # Warm-up on a side stream makes cuDNN's plans and cuBLAS's workspaces before capture.
+        # Warm-up makes cuDNN's plans and cuBLAS's workspaces, which are a stream's own: so capture is on that stream.
         side = torch.cuda.Stream(self.step.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self.step.device))
         with torch.cuda.stream(side):
@@ -95,7 +95,7 @@ class Graph(Eager):
         torch.cuda.current_stream(self.step.device).wait_stream(side)
         self.step.optimiser.clear()  # gradients are then made in the graph's own pool
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=side):
             self.step.train(count)
         return graph
 

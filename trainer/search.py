@@ -221,7 +221,7 @@ class _Optuna(Trials):
         self._report(trial, lines)
         if not self._asked[trial.number].should_prune():
             return None
-        return f"validation loss {_best_so_far(lines)[-1]:.4f}: Optuna's median pruner ends it"
+        return f"validation loss {_best_so_far(lines)[-1]:.4f}, behind the median"
 
     def tell(self, trial: Trial, state: str, value: float | None, lines: Sequence[Mapping[str, Any]]) -> None:
         if self._study.get_trials(deepcopy=False)[trial.number].state.is_finished():
