@@ -269,7 +269,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in wish.parts.split(","):
         record["parts"][name] = told = _part(getattr(check, name))
         write_atomic(wish.out, [json.dumps(record, indent=1).encode(), b"\n"])
-        print(f"{name:<10} {told['seconds']:7.1f} s  {'ok' if told.get('ok', True) else 'NOT OK'}", flush=True)
+        verdict = "ok" if told.get("ok", True) else "NOT OK"
+        sys.stdout.write(f"{name:<10} {told['seconds']:7.1f} s  {verdict}\n")
+        sys.stdout.flush()
     return int(any(not part.get("ok", True) for part in record["parts"].values()))
 
 

@@ -76,9 +76,9 @@ def test_weights_that_are_none(content: bytes, split: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "override",
     [
-        "train.epochs=99999999999999999999", "data.size=100000", "net.layers.0.maps=1000000000",
-        "train.batch=1000000000", "train.seed=18446744073709551616", "data.threads=100000", "augment.shift=1000000", "augment.mixup=1e300",
-        "train.checkpoint_s=inf",
+        "train.epochs=99999999999999999999", "train.batch=1000000000", "train.seed=18446744073709551616",
+        "net.layers.0.maps=1000000000", "data.size=100000", "data.threads=100000", "augment.shift=1000000",
+        "augment.mixup=1e300", "train.checkpoint_s=inf",
     ],
 )  # fmt: skip
 def test_absurd_numbers_are_refused(override: str) -> None:
