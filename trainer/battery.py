@@ -177,6 +177,8 @@ def load_battery(path: Path, overrides: Sequence[str] = (), only: Sequence[str] 
         entries.append(Entry(name, config, original and validate(Original, original, f"{at}: original")))
     if told.search is not None:
         resolve(data, [*overrides, *Trial(0, told.search.first()).overrides], where=f"{where}: search")
+    if told.against:
+        _check_number(where, told.against, [entry.config for entry in entries])
     unknown = sorted(set(only) - {entry.name for entry in entries})
     if unknown:
         raise ConfigError(
@@ -186,6 +188,17 @@ def load_battery(path: Path, overrides: Sequence[str] = (), only: Sequence[str] 
         path.stem, where, tuple(entry for entry in entries if not only or entry.name in only), data,
         tuple(overrides), None if only else told.search, told.sort, told.against,
     )  # fmt: skip
+
+
+def _check_number(where: str, key: str, configs: Sequence[RunConfig]) -> None:
+    """`against` draws by a number that every run has."""
+    for config in configs:
+        value: Any = config.model_dump(mode="json")
+        for part in key.split("."):
+            within = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+            value = within.get(int(part) if part.isdecimal() else part)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(where, "against", f"{key!r} is no number of a run file; expected one such as data.size")
 
 
 def run_battery(

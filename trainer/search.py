@@ -26,6 +26,7 @@ __all__ = ["Range", "Search", "Trial", "Trials", "open_trials"]
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+MOST = 10_000  # trials: a grid of five keys gets out of hand sooner than one thinks
 STUDY_NAME = "search.sqlite"
 
 
@@ -38,6 +39,8 @@ class Range(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Range:
+        if not math.isfinite(self.low) or not math.isfinite(self.high):
+            raise ValueError("low and high are to be numbers with an end")
         if not self.low < self.high:
             raise ValueError("low is to be less than high")
         if self.log and self.low <= 0:
@@ -87,6 +90,8 @@ class Search(StrictModel):
             raise ValueError("trials belongs to random and optuna: a grid takes all combinations")
         if self.method != "grid" and self.trials is None:
             raise ValueError(f"trials is missing: how many {self.method} trials?")
+        if self.size > MOST:
+            raise ValueError(f"{self.size:,} trials; at most {MOST:,} are taken")
         return self
 
     @property
