@@ -21,6 +21,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from shards.errors import ConfigError
 from shards.toml_file import StrictModel
+from trainer.errors import TrainError
 
 __all__ = ["Range", "Search", "Trial", "Trials", "open_trials"]
 
@@ -197,8 +198,16 @@ class _Optuna(Trials):
             if search.prune == "median"
             else optuna.pruners.NopPruner()
         )
-        self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY_NAME}")
-        self._study = optuna.create_study(storage=self._storage, study_name=name, pruner=pruner, load_if_exists=True)
+        try:
+            self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY_NAME}")
+            self._study = optuna.create_study(
+                storage=self._storage, study_name=name, pruner=pruner, load_if_exists=True
+            )
+        except Exception as error:  # whatever SQLite and SQLAlchemy say of a file that is none of theirs
+            raise TrainError(
+                f"{folder / STUDY_NAME}: cannot be read ({str(error).splitlines()[0][:100]}); remove it: finished runs "
+                "are kept in their folders, and the search draws anew"
+            ) from None
         self._asked: dict[int, Any] = {}
         # Trials of a process that was killed: they are told again from their folders, or go on.
         self._again = [trial.number for trial in self._study.get_trials(deepcopy=False)]

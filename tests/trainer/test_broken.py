@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from shards.errors import ConfigError
-from trainer.config import RunConfig, resolve
-from trainer.errors import OutOfMemory, RunDamaged
+from trainer.battery import load_battery, run_battery
+from trainer.config import RunConfig, resolve, to_toml
+from trainer.errors import OutOfMemory, RunDamaged, TrainError
 from trainer.fit import fit
 
 Make = Callable[..., RunConfig]
@@ -85,3 +86,17 @@ def test_absurd_numbers_are_refused(override: str) -> None:
     with pytest.raises(ConfigError) as caught:
         run_of(override)
     assert caught.value.key == override.partition("=")[0]
+
+
+@pytest.mark.parametrize("name", ["result.json", "metrics.jsonl", "search.sqlite"])
+def test_a_damaged_battery_is_named(name: str, split: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    file, out = tmp_path / "b.toml", tmp_path / "out"
+    search = '[search]\nmethod = "optuna"\ntrials = 1\n[search.keys]\n"optim.lr" = [0.1]\n'
+    file.write_text(to_toml(run_of("train.epochs=1")) + search)
+    run_battery(load_battery(file), split, out)
+    path = next(out.rglob(name))
+    path.write_bytes(b"{}}\n" * 500)
+    with pytest.raises(TrainError, match="remove") as caught:
+        run_battery(load_battery(file), split, out)
+    assert str(path) in str(caught.value)
