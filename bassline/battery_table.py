@@ -127,15 +127,9 @@ def columns_of(battery: Battery, outcomes: Sequence[Outcome]) -> list[Column]:
         Column("best_epoch", "best epoch", _result("best_epoch"), brief=True),
         Column("test_accuracy", "test acc %", _result("test.accuracy"), _percent, brief=True),
         Column("ci95", "95 % interval", _interval, brief=True),
-        Column("majority_rate", "majority %", _result("test.majority_rate"), _percent),
         Column("balanced_accuracy", "bal. acc %", _result("test.balanced_accuracy"), _percent, brief=True),
-        Column("macro_f1", "macro F1", _result("test.macro_f1"), lambda value: f"{value:.3f}"),
-        Column("auroc", "AUROC", _result("test.auroc"), lambda value: f"{value:.4f}"),
-        Column("calibration_error", "ECE", _result("test.calibration_error"), lambda value: f"{value:.3f}"),
-        Column("brier", "Brier", _result("test.brier"), lambda value: f"{value:.3f}"),
         Column("time_to_best_s", "to best", _result("time_to_best_s"), console.seconds, True),
         Column("total_s", "total", _result("total_s"), console.seconds, True, brief=True),
-        Column("images_per_s", "images/s", _result("images_per_s"), lambda value: f"{value:,.0f}", True),
     ]
     if any(outcome.entry.original for outcome in outcomes):
         group = "original"
@@ -148,6 +142,14 @@ def columns_of(battery: Battery, outcomes: Sequence[Outcome]) -> list[Column]:
             Column("original_to_best_s", "to best", _original("to_best_min", 60), console.seconds, group=group),
             Column("original_total_s", "total", _original("total_min", 60), console.seconds, group=group, brief=True),
         ]  # fmt: skip
+    made += [  # after the original's, whose figures are to be seen beside ours
+        Column("majority_rate", "majority %", _result("test.majority_rate"), _percent),
+        Column("macro_f1", "macro F1", _result("test.macro_f1"), lambda value: f"{value:.3f}"),
+        Column("auroc", "AUROC", _result("test.auroc"), lambda value: f"{value:.4f}"),
+        Column("calibration_error", "ECE", _result("test.calibration_error"), lambda value: f"{value:.3f}"),
+        Column("brier", "Brier", _result("test.brier"), lambda value: f"{value:.3f}"),
+        Column("images_per_s", "images/s", _result("images_per_s"), lambda value: f"{value:,.0f}", True),
+    ]
     shown = {"run", "min_loss", "test_accuracy"}
     return [each for each in made if each.key in shown or any(each.value(outcome) is not None for outcome in outcomes)]
 

@@ -36,8 +36,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), "", "no such file") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(str(path), "", f"not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(str(path), "", f"cannot be read as UTF-8 text: {error}") from None
+    except OSError as error:
+        raise ConfigError(str(path), "", f"cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 1,000 brackets, a NUL in the path
         raise ConfigError(str(path)[:500].replace("\0", "?"), "", f"cannot be read: {error}") from None
 
@@ -70,8 +72,17 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise ConfigError(where, key, f"unknown key; {hint}") from None
         found = "" if first["type"] == "missing" else f", not {first['input']!r}"[:120]
-        message = first["msg"].removeprefix("Value error, ")
+        message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise ConfigError(where, key, f"{message[:1].lower()}{message[1:]}{found}") from None
+
+
+# pydantic's words for these are Python's, and a file is TOML.
+_PLAIN = {
+    "model_type": "a table was expected",
+    "dict_type": "a table was expected",
+    "tuple_type": "a list was expected",
+    "list_type": "a list was expected",
+}
 
 
 def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:

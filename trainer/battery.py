@@ -22,7 +22,8 @@ from shards.errors import BasslineError, ConfigError
 from shards.files import write_atomic
 from shards.toml_file import StrictModel, merge, validate
 from trainer.config import RunConfig, config_hash, read_tables, resolve
-from trainer.errors import BatteryBusy, LossNotFinite, RunStopped
+from trainer.errors import BatteryBusy, LossNotFinite, RunDamaged, RunStopped
+from trainer.result import read_result
 from trainer.search import Search, Trial, Trials, open_trials
 
 if TYPE_CHECKING:
@@ -177,6 +178,8 @@ def load_battery(path: Path, overrides: Sequence[str] = (), only: Sequence[str] 
         entries.append(Entry(name, config, original and validate(Original, original, f"{at}: original")))
     if told.search is not None:
         resolve(data, [*overrides, *Trial(0, told.search.first()).overrides], where=f"{where}: search")
+    if told.against:
+        _check_number(where, told.against, [entry.config for entry in entries])
     unknown = sorted(set(only) - {entry.name for entry in entries})
     if unknown:
         raise ConfigError(
@@ -186,6 +189,17 @@ def load_battery(path: Path, overrides: Sequence[str] = (), only: Sequence[str] 
         path.stem, where, tuple(entry for entry in entries if not only or entry.name in only), data,
         tuple(overrides), None if only else told.search, told.sort, told.against,
     )  # fmt: skip
+
+
+def _check_number(where: str, key: str, configs: Sequence[RunConfig]) -> None:
+    """`against` draws by a number that every run has."""
+    for config in configs:
+        value: Any = config.model_dump(mode="json")
+        for part in key.split("."):
+            within = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+            value = within.get(int(part) if part.isdecimal() else part)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(where, "against", f"{key!r} is no number of a run file; expected one such as data.size")
 
 
 def run_battery(
@@ -374,9 +388,7 @@ class _Plan:
         if end.state in ("stopped", "diverged") and not before:
             body = {"state": end.state, "epoch": end.epoch, "reason": end.reason}
             write_atomic(folder / ENDED_NAME, [json.dumps(body).encode() + b"\n"])
-        result = None
-        if end.state == "done":
-            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        result = read_result(folder) if end.state == "done" else None
         history = tuple(_history(folder)) if end.state != "failed" else ()
         if entry.trial is not None and self.trials is not None and self.battery.search is not None:
             value = self.battery.search.value_of(result["val"]) if result is not None else None
@@ -420,16 +432,23 @@ def _history(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    except ValueError as error:
+        raise RunDamaged(path, str(error)) from None
 
 
 def _read_end(folder: Path) -> End | None:
     """How the run in this folder ended; None where it did not, or failed: that is tried again."""
-    if (folder / "result.json").is_file():
-        return End("done", json.loads((folder / "result.json").read_text(encoding="utf-8"))["epochs"], "")
-    if (folder / ENDED_NAME).is_file():
-        return End(**json.loads((folder / ENDED_NAME).read_text(encoding="utf-8")))
-    return None
+    if (result := read_result(folder)) is not None:
+        return End("done", int(result.get("epochs", 0)), "")
+    path = folder / ENDED_NAME
+    if not path.is_file():
+        return None
+    try:
+        return End(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise RunDamaged(path, str(error)) from None
 
 
 def _study_name(battery: Battery, digest: str) -> str:

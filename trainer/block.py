@@ -68,6 +68,7 @@ class Block(nn.Sequential):
             and (norm is None or type(norm) is nn.BatchNorm2d)
             and self.training == torch.is_grad_enabled()
             and not torch.compiler.is_compiling()
+            and not torch.is_autocast_enabled("cpu")  # half precision is the parts' own affair
             and not torch._C._get_tracing_state()  # an exporter wants them too
         )
 

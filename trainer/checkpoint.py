@@ -15,7 +15,7 @@ from safetensors.torch import save
 from shards.files import write_atomic
 from shards.toml_file import validate
 from trainer.config import Net
-from trainer.errors import ModelUnreadable
+from trainer.errors import ModelUnreadable, RunDamaged
 
 __all__ = ["BEST_NAME", "LAST_NAME", "ModelCard", "load_last", "load_model", "save_last", "save_model"]
 
@@ -100,6 +100,9 @@ def load_model(path: Path) -> tuple[State, ModelCard]:
         raise ModelUnreadable(path, f"is no safetensors file ({error})") from None
 
 
+_STATE = {"config_hash", "data_digest", "epoch", "steps", "tensors", "best", "best_weights", "clock"}
+
+
 def save_last(path: Path, state: dict[str, Any]) -> None:
     """Writes a resumable state (tensors, numbers, text and containers of them), atomically."""
     memory = io.BytesIO()
@@ -108,8 +111,17 @@ def save_last(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_last(path: Path) -> dict[str, Any] | None:
-    """Reads what `save_last` wrote, on the host; None where nothing was written yet."""
+    """Reads what `save_last` wrote, on the host; None where nothing was written yet.
+
+    Raises:
+        RunDamaged: it is no such state.
+    """
     if not path.is_file():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage leads to
+        raise RunDamaged(path, str(error)) from None
+    if not isinstance(state, dict) or not state.keys() >= _STATE:
+        raise RunDamaged(path, "holds no run's state")
     return state

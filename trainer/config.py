@@ -38,8 +38,11 @@ __all__ = [
     "to_toml",
 ]
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+# No run comes near these; a slip of the finger that does is answered at once, and not by a full memory or a crash.
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -52,11 +55,11 @@ class Data(StrictModel):
     threads: decoding threads, 0 for one a core.
     """
 
-    size: Positive = 150
+    size: Side = 150
     fit: Literal["pad", "crop", "stretch"] = "pad"
     mode: Literal["auto", "resident", "stream"] = "auto"
     decoder: Literal["auto", "dali", "simplejpeg", "torchvision", "pillow"] = "auto"
-    threads: Count = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
 
 
 class Layer(StrictModel):
@@ -87,7 +90,7 @@ class Head(StrictModel):
 
 _KEYS_OF = {
     "conv": ("layers", "head"),
-    "residual": ("widths", "blocks", "activation", "init", "whiten", "dropout", "head"),
+    "residual": ("widths", "blocks", "stem_stride", "activation", "init", "whiten", "dropout", "head"),
     "torchvision": ("name", "small_stem"),
 }
 
@@ -97,8 +100,9 @@ class Net(StrictModel):
 
     conv: `layers`, then `head`.
     residual: a stem of `widths[0]` maps at full size, then a stage a width (convolution, max pool, batch norm,
-        `blocks` residual blocks of two convolutions), then `head`. whiten: the stem is a 2x2 convolution of 24 maps
-        with frozen weights that decorrelate the training set's patches. init: `dirac` starts convolutions as
+        `blocks` residual blocks of two convolutions), then `head`. stem_stride: 2 sees a picture of twice the side at
+        the same cost. whiten: the stem is a 2x2 convolution of 24 maps with frozen weights that decorrelate the
+        training set's patches. init: `dirac` starts convolutions as
         near to the identity as their widths allow. dropout: of whole maps, after each stage.
     torchvision: the model `name`, such as "resnet18", of torchvision. small_stem (ResNets): 3x3 without stride and
         without pooling in place of 7x7 and stride 2, for images under some 100 pixels.
@@ -111,6 +115,7 @@ class Net(StrictModel):
     head: Head = Head()
     widths: tuple[Positive, ...] = (32, 64, 128, 256)
     blocks: Count = 1
+    stem_stride: Annotated[int, Field(ge=1, le=4)] = 1
     activation: Literal["relu", "silu", "gelu"] = "relu"
     init: Literal["kaiming", "dirac"] = "kaiming"
     whiten: bool = False
@@ -200,7 +205,7 @@ class Train(StrictModel):
 
     batch: Positive = 256
     epochs: Positive = 1000
-    seed: Count = 0
+    seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     executor: Literal["auto", "eager", "compiled", "graph"] = "auto"
@@ -208,7 +213,7 @@ class Train(StrictModel):
     sync_norm: bool = True
     deterministic: bool = False
     sampling: Literal["permutation", "balanced"] = "permutation"
-    checkpoint_s: Annotated[float, Field(ge=0)] = 5.0
+    checkpoint_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
 
 
 class Augment(StrictModel):
@@ -223,15 +228,15 @@ class Augment(StrictModel):
 
     flip: bool = False
     alternating_flip: bool = False
-    shift: Count = 0
+    shift: Annotated[int, Field(ge=0, le=4096)] = 0
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     zoom: Share = 0.0
     brightness: Share = 0.0
     contrast: Share = 0.0
     saturation: Share = 0.0
     hue: Annotated[float, Field(ge=0, le=180)] = 0.0
-    cutout: Count = 0
-    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    cutout: Annotated[int, Field(ge=0, le=4096)] = 0
+    mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
 
     @model_validator(mode="after")
     def _check(self) -> Augment:

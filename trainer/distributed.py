@@ -2,7 +2,8 @@
 
 Every rank holds the weights and cuts its share from each global batch of one common order, so the order does not depend
 on how many ranks there are. Gradients are summed over samples and divided by their number, which makes uneven shares
-count as they should.
+count as they should. Decoding and validation are cut likewise: each rank fills its own rows of a tensor that is nothing
+elsewhere, and the sum over ranks is the whole, to the bit.
 """
 
 from __future__ import annotations
@@ -16,15 +17,31 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-__all__ = ["World", "join", "leave", "share", "sum_gradients", "synchronise", "wait_for_all", "with_common_norms"]
+__all__ = [
+    "World",
+    "add_up",
+    "all_agree",
+    "join",
+    "leave",
+    "local_size",
+    "share",
+    "sum_gradients",
+    "synchronise",
+    "wait_for_all",
+    "with_common_norms",
+]
+
+_MESSAGE = 64 << 20
+"""Bytes summed at a time: a backend keeps a copy of what it is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Which process this is, from 0, and how many there are."""
+    """Which process this is, from 0, how many there are, and on which kind of device their messages lie."""
 
     rank: int = 0
     size: int = 1
+    device: str = "cpu"
 
 
 def join(device: torch.device) -> World:
@@ -39,7 +56,7 @@ def join(device: torch.device) -> World:
 
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return World(dist.get_rank(), size)
+    return World(dist.get_rank(), size, device.type)
 
 
 def wait_for_all() -> None:
@@ -47,6 +64,35 @@ def wait_for_all() -> None:
     import torch.distributed as dist
 
     dist.barrier()
+
+
+def local_size() -> int:
+    """How many of the processes are on this machine, and so share its memory."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def all_agree(mine: bool, world: World) -> bool:
+    """Whether it is so for every rank; each gets the same answer."""
+    if world.size == 1:
+        return mine
+    import torch.distributed as dist
+
+    told = torch.tensor([int(mine)], device=world.device)
+    dist.all_reduce(told, dist.ReduceOp.MIN)
+    return bool(told)
+
+
+def add_up(world: World, *tensors: torch.Tensor) -> None:
+    """Makes each contiguous tensor the sum over ranks, in place; of rows that one rank filled, their union."""
+    if world.size == 1:
+        return
+    import torch.distributed as dist
+
+    for each in tensors:
+        flat = each.view(-1)
+        step = max(1, _MESSAGE // flat.element_size())
+        for start in range(0, len(flat), step):
+            dist.all_reduce(flat[start : start + step])
 
 
 def leave() -> None:

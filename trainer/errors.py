@@ -4,6 +4,8 @@ TrainError                     a run could not be done
 ├── SplitIncomplete            the data folder lacks a part, or a part is empty
 ├── LabelsDiffer               the parts of a split do not have the same labels
 ├── RunChanged                 the run folder holds a run of another configuration or another data set
+├── RunDamaged                 a file of the run folder cannot be read
+├── OutOfMemory                the run asked for more memory than there is
 ├── NothingDecoded             not one image of a part could be decoded
 ├── LossNotFinite              the training loss became NaN or infinite
 ├── RunStopped                 whoever watches the run ended it before its last epoch
@@ -26,8 +28,10 @@ __all__ = [
     "ModelUnreadable",
     "NotComparable",
     "NothingDecoded",
+    "OutOfMemory",
     "RankLost",
     "RunChanged",
+    "RunDamaged",
     "RunStopped",
     "SplitIncomplete",
     "TrainError",
@@ -64,6 +68,25 @@ class RunChanged(TrainError):
         self.folder, self.what = folder, what
         super().__init__(
             f"{folder}: holds a run with another {what} ({then}, now {now}); give another --out or remove the folder"
+        )
+
+
+class RunDamaged(TrainError):
+    """A file that a run left cannot be read, so the run can neither be shown nor go on."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        first = (problem.splitlines() or [""])[0][:80]
+        super().__init__(f"{path}: is damaged ({first}); remove {path.parent} to train anew, or give another --out")
+
+
+class OutOfMemory(TrainError):
+    """The run asked for more memory than there is."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"not enough memory ({problem.splitlines()[0][:160]}); lower train.batch, data.size or the net, "
+            'or set data.mode = "stream"'
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import statistics
 import time
 from collections.abc import Iterable, Iterator
@@ -40,11 +42,20 @@ class Eager:
 
 
 class Compiled(Eager):
-    """The forward and backward pass compiled by Inductor, one version a batch size; the optimiser is fused already."""
+    """The forward and backward pass compiled by Inductor, one version a batch size; the optimiser is fused already.
+
+    Raises:
+        ConfigError: there is no C++ compiler, which Inductor needs on a CPU.
+    """
 
     name = "compiled"
 
     def __init__(self, step: Step) -> None:
+        compiler = os.environ.get("CXX", "g++")
+        if step.device.type == "cpu" and shutil.which(compiler) is None:
+            raise ConfigError(
+                "train.executor", "compiled", f'needs the C++ compiler {compiler}; install it, set CXX, or use "eager"'
+            )
         super().__init__(step)
         self._ready: set[int] = set()
 
@@ -86,7 +97,7 @@ class Graph(Eager):
         return time.perf_counter() - began
 
     def _capture(self, count: int) -> torch.cuda.CUDAGraph:
-        # Warm-up on a side stream makes cuDNN's plans and cuBLAS's workspaces before capture.
+        # Warm-up makes cuDNN's plans and cuBLAS's workspaces, which are a stream's own: so capture is on that stream.
         side = torch.cuda.Stream(self.step.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self.step.device))
         with torch.cuda.stream(side):
@@ -95,7 +106,7 @@ class Graph(Eager):
         torch.cuda.current_stream(self.step.device).wait_stream(side)
         self.step.optimiser.clear()  # gradients are then made in the graph's own pool
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=side):
             self.step.train(count)
         return graph
 
@@ -120,7 +131,7 @@ def open_executor(name: str, step: Step) -> Eager:
     """The executor a run file names; `auto` is eager on the CPU and a graph on the GPU.
 
     Raises:
-        ConfigError: a graph was asked for and there is no GPU.
+        ConfigError: a graph was asked for and there is no GPU, or `compiled` and there is no compiler.
     """
     if name == "auto":
         name = "graph" if step.device.type == "cuda" else "eager"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -9,17 +10,17 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from shards.files import write_atomic
 from trainer.checkpoint import LAST_NAME, load_last
 from trainer.clock import Clock
 from trainer.config import RunConfig, config_hash, to_toml
 from trainer.device import choose_device
 from trainer.distributed import join, leave, wait_for_all
-from trainer.errors import RankLost, RunChanged
+from trainer.errors import OutOfMemory, RankLost, RunChanged
 from trainer.progress import Progress
-from trainer.result import (
-    read_result,
-)
+from trainer.result import METRICS_NAME, read_result
 from trainer.session import Session
 from trainer.shared import Shared
 from trainer.split_data import open_split
@@ -58,6 +59,8 @@ def fit(
         SplitIncomplete, LabelsDiffer, NothingDecoded: the data are not usable.
         RunChanged: `out` holds a run of another configuration or other data.
         ConfigError: the configuration does not fit the data or the machine.
+        RunDamaged: a file in `out` cannot be read.
+        OutOfMemory: there is not enough for the net, the batch or the decoded set.
         LossNotFinite: the run diverged.
         RunStopped: `on_epoch` ended it.
         RankLost: another process of the run ended.
@@ -78,11 +81,19 @@ def fit(
             wait_for_all()  # before rank 0 writes what others are still to read
             if world.rank:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bassline-rank-")))
+                if state is not None:  # early stop counts from the history, on every rank
+                    shutil.copy(out / METRICS_NAME, folder / METRICS_NAME)
+            wait_for_all()
         header = f"# config_hash {config_hash(config)}\n# data_digest {split.digest}\n"
         write_atomic(folder / "run.toml", [(header + to_toml(config)).encode()])
         clock = Clock(began, state and state["clock"])
         if world.size == 1:
-            return Session(config, split, out, clock, on_progress, on_epoch=on_epoch, shared=shared).go(state)
+            try:
+                return Session(config, split, out, clock, on_progress, on_epoch=on_epoch, shared=shared).go(state)
+            except (RuntimeError, MemoryError) as error:
+                if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+                    raise OutOfMemory(str(error)) from error
+                raise
         try:
             return Session(config, split, folder, clock, on_progress, on_epoch=on_epoch, world=world).go(state)
         except RuntimeError as error:

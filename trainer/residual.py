@@ -38,11 +38,14 @@ def residual_net(
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     side = size
     if net.whiten:
-        parts["stem"] = WhitenStem(activation())
-        maps, side = _WHITE_MAPS, size - 1
+        parts["stem"] = WhitenStem(activation(), net.stem_stride)
+        maps, side = _WHITE_MAPS, (size - 2) // net.stem_stride + 1
     else:
-        parts["stem"] = nn.Sequential(_conv(3, net.widths[0]), nn.BatchNorm2d(net.widths[0]), activation())
-        maps = net.widths[0]
+        # A stem that strides looks at two pixels more than it strides, so that neighbours overlap by two.
+        kernel = net.stem_stride + 2
+        stem = nn.Conv2d(3, net.widths[0], kernel, net.stem_stride, padding=1, bias=False)
+        parts["stem"] = nn.Sequential(stem, nn.BatchNorm2d(net.widths[0]), activation())
+        maps, side = net.widths[0], (size + 2 - kernel) // net.stem_stride + 1
     for number, width in enumerate(net.widths):
         if side < 2:
             raise ConfigError(
@@ -92,12 +95,12 @@ class _Block(nn.Module):
 class WhitenStem(nn.Module):
     """A 2x2 convolution whose frozen weights decorrelate patches of the training set; its bias is trained.
 
-    (B, 3, S, S) to (B, 24, S - 1, S - 1). Until `fit_to` it holds random weights.
+    (B, 3, S, S) to (B, 24, S - 1, S - 1), or fewer with a stride. Until `fit_to` it holds random weights.
     """
 
-    def __init__(self, activation: nn.Module) -> None:
+    def __init__(self, activation: nn.Module, stride: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, _WHITE_MAPS, 2)
+        self.conv = nn.Conv2d(3, _WHITE_MAPS, 2, stride)
         self.conv.weight.requires_grad_(False)
         self.act = activation
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from shards.files import write_atomic
 from shards.shard_set import ShardSet
 from trainer.clock import PARTS
+from trainer.errors import RunDamaged
 
 __all__ = [
     "METRICS_NAME",
@@ -30,11 +31,22 @@ RESULT_NAME, METRICS_NAME, TEST_NAME = "result.json", "metrics.jsonl", "test.jso
 
 
 class History:
-    """metrics.jsonl: appended to, and cut back to the last kept epoch when a run is taken up again."""
+    """metrics.jsonl: appended to, and cut back to the last kept epoch when a run is taken up again.
+
+    Raises:
+        RunDamaged: the file does not have the epochs that were kept.
+    """
 
     def __init__(self, path: Path, epochs: int) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines()[:epochs] if path.is_file() and epochs else []
-        self.lines: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        lines: list[str] = []
+        try:
+            if epochs:
+                lines = path.read_text(encoding="utf-8").splitlines()[:epochs]
+            self.lines: list[dict[str, Any]] = [json.loads(line) for line in lines]
+            if [line["epoch"] for line in self.lines] != list(range(1, epochs + 1)):
+                raise ValueError(f"{epochs} epochs were expected, {len(lines)} are there")
+        except (ValueError, LookupError, TypeError, FileNotFoundError) as error:
+            raise RunDamaged(path, str(error)) from None
         write_atomic(path, [f"{line}\n".encode() for line in lines])
         self._file = path.open("a", encoding="utf-8")
 
@@ -96,9 +108,18 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """The object of a finished run's result.json; None where the run is not finished."""
+    """The object of a finished run's result.json; None where the run is not finished.
+
+    Raises:
+        RunDamaged: it is no such object.
+    """
     path = folder / RESULT_NAME
     if not path.is_file():
         return None
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunDamaged(path, str(error)) from None
+    if not isinstance(result, dict) or "config_hash" not in result or "data_digest" not in result:
+        raise RunDamaged(path, "holds no run's result")
     return result

@@ -21,11 +21,13 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from shards.errors import ConfigError
 from shards.toml_file import StrictModel
+from trainer.errors import TrainError
 
 __all__ = ["Range", "Search", "Trial", "Trials", "open_trials"]
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+MOST = 10_000  # trials: a grid of five keys gets out of hand sooner than one thinks
 STUDY_NAME = "search.sqlite"
 
 
@@ -38,6 +40,8 @@ class Range(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Range:
+        if not math.isfinite(self.low) or not math.isfinite(self.high):
+            raise ValueError("low and high are to be numbers with an end")
         if not self.low < self.high:
             raise ValueError("low is to be less than high")
         if self.log and self.low <= 0:
@@ -87,6 +91,8 @@ class Search(StrictModel):
             raise ValueError("trials belongs to random and optuna: a grid takes all combinations")
         if self.method != "grid" and self.trials is None:
             raise ValueError(f"trials is missing: how many {self.method} trials?")
+        if self.size > MOST:
+            raise ValueError(f"{self.size:,} trials; at most {MOST:,} are taken")
         return self
 
     @property
@@ -192,8 +198,16 @@ class _Optuna(Trials):
             if search.prune == "median"
             else optuna.pruners.NopPruner()
         )
-        self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY_NAME}")
-        self._study = optuna.create_study(storage=self._storage, study_name=name, pruner=pruner, load_if_exists=True)
+        try:
+            self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY_NAME}")
+            self._study = optuna.create_study(
+                storage=self._storage, study_name=name, pruner=pruner, load_if_exists=True
+            )
+        except Exception as error:  # whatever SQLite and SQLAlchemy say of a file that is none of theirs
+            raise TrainError(
+                f"{folder / STUDY_NAME}: cannot be read ({str(error).splitlines()[0][:100]}); remove it: finished runs "
+                "are kept in their folders, and the search draws anew"
+            ) from None
         self._asked: dict[int, Any] = {}
         # Trials of a process that was killed: they are told again from their folders, or go on.
         self._again = [trial.number for trial in self._study.get_trials(deepcopy=False)]
@@ -221,7 +235,7 @@ class _Optuna(Trials):
         self._report(trial, lines)
         if not self._asked[trial.number].should_prune():
             return None
-        return f"validation loss {_best_so_far(lines)[-1]:.4f}: Optuna's median pruner ends it"
+        return f"validation loss {_best_so_far(lines)[-1]:.4f}, behind the median"
 
     def tell(self, trial: Trial, state: str, value: float | None, lines: Sequence[Mapping[str, Any]]) -> None:
         if self._study.get_trials(deepcopy=False)[trial.number].state.is_finished():

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from shards.errors import ConfigError
 from shards.shard_set import ShardSet
 from trainer import decode as decoders
+from trainer.answers import answers, judge
 from trainer.checkpoint import BEST_NAME, LAST_NAME, ModelCard, save_last, save_model
 from trainer.clock import Clock
 from trainer.config import RunConfig, config_hash
@@ -28,7 +29,6 @@ from trainer.device import be_deterministic, choose_device, choose_precision, de
 from trainer.distributed import World, share, sum_gradients, synchronise, with_common_norms
 from trainer.errors import LossNotFinite, RunStopped
 from trainer.executor import bare_rate, open_executor
-from trainer.metrics import Metrics, measure
 from trainer.nets import build_net, parameters_of
 from trainer.optim import Optimiser
 from trainer.preparation import class_weights, epoch_order, prepare
@@ -42,10 +42,11 @@ from trainer.result import (
     write_result,
     write_test,
 )
+from trainer.selection import Selection
 from trainer.shared import PartKey, Shared, shape_of
 from trainer.split_data import SplitData
 from trainer.step import Normaliser, Step
-from trainer.store import Feed, Moments, decode_all, free_bytes
+from trainer.store import Feed, Moments, choose_mode, decode_all
 from trainer.stream import scan
 
 __all__ = ["Session"]
@@ -83,7 +84,6 @@ class Session:
         self.config, self.split, self.out, self.clock = config, split, out, clock
         self.on_progress, self._told = on_progress, 0.0
         self.on_epoch, self.shared = on_epoch, shared
-        self.collapsed, self.stopped = 0, ""
         self.device = choose_device(config.train)
         self.precision = choose_precision(config.train, self.device)
         self.world = world
@@ -94,8 +94,8 @@ class Session:
         else:
             torch.backends.cudnn.benchmark = not config.train.deterministic  # shapes do not change
         be_deterministic(config.train.deterministic)
-        self.epoch, self.steps, self.since_best = 0, 0, 0
-        self.best: dict[str, Any] = {"epoch": 0, "value": None}
+        self.epoch, self.steps = 0, 0
+        self.selection = Selection(config.select)
 
     def go(self, state: dict[str, Any] | None) -> dict[str, Any]:
         """From the images to result.json."""
@@ -111,7 +111,7 @@ class Session:
                 self._take_up(state)
             with closing(History(self.out / METRICS_NAME, self.epoch)) as history:
                 for line in history.lines:
-                    self._count_collapsed(line)
+                    self.selection.count(line)
                 self._train(train, val, history)
                 rate = history.images_per_s()
             return self._finish(train, val, rate)
@@ -130,11 +130,8 @@ class Session:
         self.decoder_name = f"{decoder.name} ({decoder.device})"
         parts = (("train", self.split.train), ("val", self.split.val))
         total = sum(len(source) for _, source in parts)
-        self.mode = self.config.data.mode
-        if self.mode == "auto":
-            need = (total + len(self.split.test)) * decoder.size**2 * 3
-            # Half of what is free: activations, gradients and the page cache need the rest.
-            self.mode = "resident" if need < free_bytes(self.device) // 2 else "stream"
+        need = (total + len(self.split.test)) * decoder.size**2 * 3
+        self.mode = choose_mode(self.config.data.mode, need, self.device, self.world)
         moments, feeds, before = Moments(), [], 0
         with self.clock.spend("decode"):
             for part, source in parts:
@@ -149,13 +146,15 @@ class Session:
         stage = "test" if part == "test" else "decode"
         tell = partial(self._tell_decoded, stage, before, total or len(source))
         if self.mode == "resident":
-            decode = partial(decode_all, source, part, decoder, self.device, moments=moments, on_progress=tell)
+            decode = partial(
+                decode_all, source, part, decoder, self.device, moments=moments, on_progress=tell, world=self.world
+            )
             if self.shared is None:
                 return decode()
             data = self.config.data
             key = PartKey(self.split.digest, part, data.size, data.fit, self.decoder_name, self.device.type)
             return self.shared.store(key, source, moments, decode)
-        return scan(source, part, decoder, moments=moments, on_progress=tell)
+        return scan(source, part, decoder, moments=moments, on_progress=tell, world=self.world)
 
     def build(self, train: Feed) -> None:
         """The net, its optimiser, the step and who runs it, from the seed."""
@@ -214,15 +213,13 @@ class Session:
         self.net = self.step.judged
         self.test_images = torch.empty((test_batch, size, size, 3), dtype=torch.uint8, device=self.device)
         self.test_labels = torch.empty(test_batch, dtype=torch.int64, device=self.device)
-        self.best_weights = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
+        self.selection.hold(self.net.state_dict())
 
     def _take_up(self, state: dict[str, Any]) -> None:
         """Goes on after the last kept epoch."""
         self.step.restore(state["tensors"])
-        for name, tensor in state["best_weights"].items():
-            self.best_weights[name].copy_(tensor)
-        self.epoch, self.steps, self.since_best = state["epoch"], state["steps"], state["since_best"]
-        self.best = state["best"]
+        self.selection.take_up(state)
+        self.epoch, self.steps = state["epoch"], state["steps"]
 
     # --- epochs
 
@@ -246,11 +243,11 @@ class Session:
             with self.clock.spend("validate"):
                 self._tell("validate", 0, len(val.samples))
                 by_area = self.config.select.metric == "val_auroc"
-                measured = self._measure(val, self.split.train.labels, full=by_area)[0]
+                measured = judge(*self._answers(val), val, self.split.train.labels, full=by_area)[0]
                 if measured.loss is None or not np.isfinite(measured.loss):
                     raise LossNotFinite(epoch, config.optim.lr)
                 self.epoch = epoch
-                self._select(measured)
+                self.selection.consider(epoch, measured, self.net.state_dict(), self.clock.split())
             line = {
                 "epoch": epoch,
                 "lr": lr,
@@ -265,7 +262,7 @@ class Session:
             }
             history.add(line)
             self._line = line
-            self._count_collapsed(line)
+            self.selection.count(line)
             self._tell("train", trained, trained, now=True)
             if self.on_epoch is not None and not self._over() and (reason := self.on_epoch(line)):
                 raise RunStopped(epoch, reason)
@@ -276,19 +273,7 @@ class Session:
                 kept = time.monotonic()
 
     def _over(self) -> bool:
-        """Whether the last epoch is done; says in `stopped` why it came before the configured last."""
-        select = self.config.select
-        if self.epoch >= self.config.train.epochs:
-            return True
-        if select.patience and self.since_best >= select.patience:
-            self.stopped = "patience"
-        elif select.stop_collapsed and self.collapsed >= select.stop_collapsed:
-            self.stopped = "collapsed"
-        return bool(self.stopped)
-
-    def _count_collapsed(self, line: dict[str, Any]) -> None:
-        """Epochs in a row that said one label only; from the history, so that it survives a kill."""
-        self.collapsed = self.collapsed + 1 if line["val_single_class"] is not None else 0
+        return self.epoch >= self.config.train.epochs or self.selection.over()
 
     def _train_epoch(self, train: Feed, epoch: int) -> tuple[int, float, int]:
         """Trains on an epoch's samples; gives how many, the sum of their losses, and how many were right."""
@@ -318,48 +303,9 @@ class Session:
             done = len(order)
         return done, float(step.loss_sum), int(step.correct)  # the epoch's one wait for the device
 
-    def _measure(
-        self, feed: Feed, labels: tuple[str, ...], *, full: bool = False
-    ) -> tuple[Metrics, NDArray[np.int64], NDArray[np.float32]]:
-        """Tests the net as it is: the measures, which samples, and their probabilities float32 (M, labels).
-
-        full: with what is measured on probabilities, which sorts them label by label.
-        """
-        self.net.eval()
-        answers = torch.empty((len(feed.samples), len(labels)), device=self.device)
-        seen: list[NDArray[np.int64]] = []
-        row = 0
-        for part in feed.batches(feed.samples, self.test_images, self.test_labels):
-            answers[row : row + len(part)].copy_(self.step.logits(self.test_images[: len(part)]))
-            row += len(part)
-            seen.append(part)
-        samples = np.concatenate(seen)
-        truth = feed.labels[samples]
-        logits = answers[:row].cpu()
-        loss = float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(truth)))
-        probabilities = logits.softmax(1).numpy()
-        measured = measure(truth, probabilities.argmax(1), labels, loss, probabilities if full else None)
-        return measured, samples, probabilities
-
-    def _select(self, measured: Metrics) -> None:
-        metric = self.config.select.metric
-        by_loss = metric == "val_loss"
-        value = getattr(measured, metric.removeprefix("val_"))
-        best = self.best["value"]
-        if value is None or not (best is None or (value < best if by_loss else value > best)):
-            self.since_best += 1
-            return
-        self.since_best = 0
-        for name, tensor in self.net.state_dict().items():
-            self.best_weights[name].copy_(tensor)  # on the device: nothing waits
-        # Validation itself is under way and its seconds are not yet on the clock; `total` has them.
-        self.best = {
-            "epoch": self.epoch,
-            "value": value,
-            "loss": measured.loss,
-            "val": measured.to_json(),
-            "clock": self.clock.split(),
-        }
+    def _answers(self, feed: Feed) -> tuple[NDArray[np.int64], torch.Tensor]:
+        kinds = len(self.split.train.labels)
+        return answers(self.step, feed, kinds, self.test_images, self.test_labels, self.world)
 
     def _keep(self) -> None:
         if self.world.rank:
@@ -371,10 +317,8 @@ class Session:
                 "data_digest": self.split.digest,
                 "epoch": self.epoch,
                 "steps": self.steps,
-                "since_best": self.since_best,
-                "best": self.best,
                 "tensors": self.step.tensors(),
-                "best_weights": self.best_weights,
+                **self.selection.state(),
                 "clock": self.clock.split(),
             },
         )
@@ -382,37 +326,38 @@ class Session:
     # --- after the last epoch
 
     def _finish(self, train: Feed, val: Feed, rate: float | None) -> dict[str, Any]:
-        config, labels = self.config, self.split.train.labels
+        config, labels, best = self.config, self.split.train.labels, self.selection.best
         digest, hashed = self.split.digest, config_hash(config)
         with self.clock.spend("save"):
             card = ModelCard(
                 labels, config.data.size, config.data.fit, tuple(self.mean), tuple(self.std), config.net,
-                config.test.flip, config.name, hashed, digest, self.best["epoch"],
+                config.test.flip, config.name, hashed, digest, best["epoch"],
             )  # fmt: skip
-            save_model(self.out / BEST_NAME, self.best_weights, card)
+            save_model(self.out / BEST_NAME, self.selection.weights, card)
         with self.clock.spend("test"):
-            self.net.load_state_dict(self.best_weights)
+            self.net.load_state_dict(self.selection.weights)
             with closing(self.open_decoder()) as decoder:
                 test = self._feed("test", self.split.test, decoder, None)
-                measured, samples, probabilities = self._measure(test, labels, full=True)
+                samples, logits = self._answers(test)
+            measured, probabilities = judge(samples, logits, test, labels, full=True)
             write_test(self.out / TEST_NAME, self.split.test, samples, probabilities, labels)
         with self.clock.spend("ceiling"):
             # Alone: ranks that measure by the clock would wait for each other for ever.
             bare = None if self.world.size > 1 else bare_rate(self.executor, min(2.0, 0.05 * self.clock.parts["train"]))
         time_s, residual = seconds_of(split := self.clock.split())
-        to_best, to_best_residual = seconds_of(self.best["clock"])
+        to_best, to_best_residual = seconds_of(best["clock"])
         result = {
             "run": config.name,
             "epochs": self.epoch,
-            "best_epoch": self.best["epoch"],
-            "min_loss": self.best["loss"],
-            "stopped": self.stopped or None,
-            "val": self.best["val"],
+            "best_epoch": best["epoch"],
+            "min_loss": best["loss"],
+            "stopped": self.selection.stopped or None,
+            "val": best["val"],
             "test": measured.to_json(),
             "single_class": measured.single_class,
             "processes": self.world.size,
             "views": 2 if config.test.flip else 1,
-            "time_to_best_s": round(self.best["clock"]["total"], 4),
+            "time_to_best_s": round(best["clock"]["total"], 4),
             "time_to_best_parts_s": {**to_best, "validate": round(to_best["validate"] + to_best_residual, 4)},
             "total_s": round(split["total"], 4),
             "time_s": time_s,
@@ -459,7 +404,7 @@ class Session:
                 line.get("train_loss"),
                 line.get("val_loss"),
                 line.get("val_accuracy"),
-                self.best["epoch"],
+                self.selection.best["epoch"],
                 line.get("images_per_s"),
             )
         )

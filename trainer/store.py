@@ -19,9 +19,20 @@ from numpy.typing import NDArray
 from shards.read import BatchReader
 from shards.shard_set import ShardSet
 from trainer.decode import Decoder
+from trainer.distributed import World, add_up, all_agree, local_size
 from trainer.errors import NothingDecoded
 
-__all__ = ["BadSample", "Feed", "Moments", "Store", "decode_all", "free_bytes", "left_by_groups", "pass_over"]
+__all__ = [
+    "BadSample",
+    "Feed",
+    "Moments",
+    "Store",
+    "choose_mode",
+    "decode_all",
+    "free_bytes",
+    "left_by_groups",
+    "pass_over",
+]
 
 DECODE_BATCH = 256
 Indices = NDArray[np.int64]
@@ -62,6 +73,14 @@ class Moments:
         self.count += len(pixels)
         self.total += pixels.sum(0, dtype=torch.float64).cpu()
         self.squares += pixels.square_().sum(0, dtype=torch.float64).cpu()
+
+    def add_up(self, world: World) -> None:
+        """Becomes the sums over all ranks' images; the same bits on each."""
+        count = torch.tensor([float(self.count)], dtype=torch.float64)
+        sums = torch.cat([count, self.total, self.squares]).to(world.device)
+        add_up(world, sums)
+        sums = sums.cpu()
+        self.count, self.total, self.squares = int(sums[0]), sums[1:4], sums[4:]
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
         """Per channel, in levels 0 to 255; a channel that never varies gets a deviation of 1."""
@@ -147,18 +166,22 @@ def decode_all(
     *,
     moments: Moments | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    world: World = World(),
 ) -> Store:
     """Decodes a whole part into memory of `device`, in stored order.
 
     Args:
         moments: gathers the pixels' mean and deviation on the way, while they are in the cache.
         on_progress: called with images done and images in all, a batch at a time.
+        world: each rank decodes its share and gets the others' pixels: any of them may come to its batches.
 
     Raises:
         NothingDecoded: no image of the part is readable.
     """
-    images = torch.empty((len(source), decoder.size, decoder.size, 3), dtype=torch.uint8, device=device)
-    samples, bad = pass_over(source, part, decoder, lambda first, last: images[first:last], moments, on_progress)
+    make = torch.empty if world.size == 1 else torch.zeros
+    images = make((len(source), decoder.size, decoder.size, 3), dtype=torch.uint8, device=device)
+    samples, bad = pass_over(source, part, decoder, lambda first, last: images[first:last], moments, on_progress, world)
+    add_up(world, images)
     return Store(images, source.label_ids, samples, bad)
 
 
@@ -169,15 +192,18 @@ def pass_over(
     rows_for: Callable[[int, int], torch.Tensor],
     moments: Moments | None,
     on_progress: Callable[[int, int], None] | None,
+    world: World = World(),
 ) -> tuple[Indices, list[BadSample]]:
     """Decodes a part in stored order into the rows that `rows_for(first, last)` gives; says which samples are good and
-    bad.
+    bad. A rank decodes its share of each batch; good, bad and moments are those of all ranks.
 
     Raises:
         NothingDecoded: no image of the part is readable.
     """
     good = np.ones(len(source), bool)
-    for batch in BatchReader(source, DECODE_BATCH):
+    for batch in BatchReader(source, DECODE_BATCH * world.size, rank=world.rank, world=world.size):
+        if not len(batch):
+            continue  # a last batch of fewer samples than ranks
         first, last = int(batch.indices[0]), int(batch.indices[-1]) + 1
         rows = rows_for(first, last)
         bad = decoder.decode(batch.images, rows)
@@ -186,10 +212,28 @@ def pass_over(
             moments.add(rows if not bad else rows[torch.from_numpy(good[first:last]).to(rows.device)])
         if on_progress is not None:
             on_progress(last, len(source))
+    if world.size > 1:
+        lose = torch.from_numpy((~good).astype(np.uint8)).to(world.device)
+        add_up(world, lose)
+        good = lose.cpu().numpy() == 0
+        if moments is not None:
+            moments.add_up(world)
     lost = [BadSample.at(part, source, int(index)) for index in np.flatnonzero(~good)]
     if len(lost) == len(source):
         raise NothingDecoded(source.folder, str(source.where(0)) if lost else "missing")
     return np.flatnonzero(good).astype(np.int64), lost
+
+
+def choose_mode(mode: str, need: int, device: torch.device, world: World = World()) -> str:
+    """`resident` or `stream`: what the run file says, or for `auto` whether `need` bytes take at most half of what is
+    free: activations, gradients and the page cache need the rest.
+
+    Processes on one CPU share its memory, and all ranks do the same.
+    """
+    if mode != "auto":
+        return mode
+    sharers = local_size() if world.size > 1 and device.type == "cpu" else 1
+    return "resident" if all_agree(need < free_bytes(device) // 2 // sharers, world) else "stream"
 
 
 def free_bytes(device: torch.device) -> int:

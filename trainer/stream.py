@@ -15,6 +15,7 @@ import torch
 from shards.read import gather
 from shards.shard_set import ShardSet
 from trainer.decode import Decoder
+from trainer.distributed import World
 from trainer.store import DECODE_BATCH, BadSample, Feed, Indices, Moments, pass_over
 
 __all__ = ["Stream", "scan"]
@@ -94,12 +95,17 @@ def scan(
     *,
     moments: Moments | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    world: World = World(),
 ) -> Stream:
     """Decodes a part once without keeping it: finds the bad samples and the pixels' mean and deviation.
+
+    Of several ranks each looks at its share.
 
     Raises:
         NothingDecoded: no image of the part is readable.
     """
     squares = torch.empty((DECODE_BATCH, decoder.size, decoder.size, 3), dtype=torch.uint8, device=decoder.device)
-    samples, bad = pass_over(source, part, decoder, lambda first, last: squares[: last - first], moments, on_progress)
+    samples, bad = pass_over(
+        source, part, decoder, lambda first, last: squares[: last - first], moments, on_progress, world
+    )
     return Stream(source, part, decoder, samples, bad)

@@ -325,6 +325,10 @@ def test_two_batteries_do_not_share_a_folder(battery: Make, split: Path, tmp_pat
         ('[[runs]]\nname = "../a"\n', "expected a name"),
         ('[[runs]]\nname = "a"\noriginal = { loss = 1 }\n', "did you mean 'min_loss'"),
         ('sort = "speed"\n[[runs]]\nname = "a"\n', "sort: input should be"),
+        ('[search]\nmethod = "random"\ntrials = 1\nkeys = { "optim.lr" = { low = 1, high = inf } }\n', "with an end"),
+        ('[search]\nmethod = "random"\ntrials = 1000000\nkeys = { "optim.lr" = [1] }\n', "at most 10,000"),
+        ('against = "data.sise"\n[[runs]]\nname = "a"\n', "'data.sise' is no number"),
+        ('against = "data"\n[[runs]]\nname = "a"\n', "'data' is no number"),
         ('[search]\nmethod = "grid"\nkeys = { "optim.rl" = [1] }\n', "optim.rl: unknown key"),
         ('[search]\nmethod = "grid"\nkeys = { "optim.lr" = { low = 1, high = 2 } }\n', "a grid wants a list"),
         ('[search]\nmethod = "random"\nkeys = { "optim.lr" = [1] }\n', "trials is missing"),
@@ -335,9 +339,10 @@ def test_two_batteries_do_not_share_a_folder(battery: Make, split: Path, tmp_pat
     ],
 )
 def test_a_wrong_battery_is_answered_at_once(battery: Make, text: str, said: str) -> None:
+    top = text.startswith(("sort", "against"))  # keys of no table come first
     body = BASE.replace('sort = "val_loss"\n', "") if text.startswith("sort") else BASE
     with pytest.raises(ConfigError) as caught:
-        battery(text + body if text.startswith("sort") else body + text)
+        battery(text.replace("[[runs]]", body + "[[runs]]") if top else body + text)
     assert said in str(caught.value)
 
 

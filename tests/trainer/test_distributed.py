@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.forks import Warm
 from trainer.config import RunConfig, to_toml
 from trainer.distributed import World, share
+from trainer.errors import RunStopped
 from trainer.fit import fit
 
 TRAIN = """
@@ -25,7 +25,20 @@ import sys
 from pathlib import Path
 from trainer.config import load_run
 from trainer.fit import fit
-fit(load_run(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))
+from trainer.decode import ThreadedDecoder
+
+decoded, real = [], ThreadedDecoder.decode
+def counted(self, images, out):
+    decoded.append(len(images))
+    return real(self, images, out)
+ThreadedDecoder.decode = counted
+
+last = int(sys.argv[4])
+try:
+    fit(load_run(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]),
+        on_epoch=lambda line: "far enough" if line["epoch"] >= last else None)
+finally:
+    print("decoded", sum(decoded), flush=True)
 """
 
 
@@ -45,52 +58,64 @@ def test_shares_make_the_order_again(count: int, size: int, rows: int) -> None:
     assert len({-(-len(mine) // rows) for mine in shares}) == 1  # all take the same number of steps
 
 
-def _by_torchrun(words: list[str]) -> list[str]:
-    """Started as a user starts them; what went wrong."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
-    done = subprocess.run(
+def two_processes(config: RunConfig, split: Path, out: Path, last: int = 99) -> subprocess.CompletedProcess[str]:
+    """Has torchrun train in two processes up to epoch `last`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    run, script = out.with_suffix(".toml"), out.with_suffix(".py")
+    run.write_text(to_toml(config))
+    script.write_text(TRAIN)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(script), str(run), str(split), str(out), str(last)]
+    return subprocess.run(
         command, check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    return [done.stderr] if done.returncode else []
 
 
-def _by_hand(python: Warm, words: list[str]) -> list[str]:
-    """Started with the environment that torchrun gives, which spares three imports of torch."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [str(python), "-c", TRAIN, *words[1:]],
-            stderr=subprocess.PIPE, text=True, env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    ended = [process.communicate()[1] for process in started]
-    return [said for process, said in zip(started, ended, strict=True) if process.returncode]
+def lines_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("batch", [14, 16])  # 71 samples: a last batch of one sample, which both have, and one of seven
-def test_two_processes_train_what_one_trains(
-    batch: int, split: Path, tiny: Callable[..., RunConfig], tmp_path: Path, warm_python: Warm
-) -> None:
-    config = tiny(f"train.batch={batch}", "net.layers.0.dropout=0", "train.epochs=2", "train.checkpoint_s=0")
-    (tmp_path / "tiny.toml").write_text(to_toml(config))
-    (tmp_path / "train.py").write_text(TRAIN)
-    alone = fit(config, split, tmp_path / "alone")
-    words = [str(tmp_path / "train.py"), str(tmp_path / "tiny.toml"), str(split), str(tmp_path / "two")]
-    assert (_by_torchrun(words) if batch == 14 else _by_hand(warm_python, words)) == []
-    together = json.loads((tmp_path / "two" / "result.json").read_text())
-    assert together["processes"] == 2
-    assert together["samples"] == alone["samples"]
-    lines = [
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("alone", "two")
-    ]
-    for one, two in zip(*lines, strict=True):
-        assert two["images"] == one["images"] == 71
+def same_to_rounding(ones: list[dict[str, Any]], twos: list[dict[str, Any]]) -> None:
+    for one, two in zip(ones, twos, strict=True):
+        assert two["images"] == one["images"] == 71  # one of 72 is damaged
         assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
         assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-3)
+
+
+def test_two_processes_train_what_one_trains(split: Path, tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """In memory: each decodes its half and has all of it. Batches of 14: the last is of one sample, which both have."""
+    config = tiny("train.batch=14", "net.layers.0.dropout=0", "train.epochs=2", "train.checkpoint_s=0")
+    alone = fit(config, split, tmp_path / "alone")
+    done = two_processes(config, split, tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    together = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert together["processes"] == 2
+    for key in ("samples", "bad_samples", "mode"):
+        assert together[key] == alone[key], key
+    same_to_rounding(lines_of(tmp_path / "alone"), lines_of(tmp_path / "two"))
     assert sum(map(sum, together["test"]["confusion"])) == 24
     assert together["test"]["confusion"] == alone["test"]["confusion"]
+    tested = [(tmp_path / name / "test.jsonl").read_text().splitlines() for name in ("alone", "two")]
+    assert [json.loads(line)["key"] for line in tested[0]] == [json.loads(line)["key"] for line in tested[1]]
+    decoded = [int(line.split()[-1]) for line in done.stdout.splitlines() if "decoded" in line]
+    assert sorted(decoded) == [60, 60]  # 72 + 24 + 24 images, none by both
+
+
+def test_a_run_goes_on_with_another_number_of_processes(
+    split: Path, tiny: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """One process, then two, then one, streaming: as one all along, to rounding."""
+    config = tiny(
+        "train.batch=16", "net.layers.0.dropout=0", "train.epochs=3", "train.checkpoint_s=0", "data.mode=stream"
+    )
+    alone, turns = tmp_path / "alone", tmp_path / "turns"
+    undisturbed = fit(config, split, alone)
+    with pytest.raises(RunStopped):
+        fit(config, split, turns, on_epoch=lambda _: "far enough")
+    done = two_processes(config, split, turns, last=2)
+    assert "stopped after epoch 2: far enough" in done.stderr
+    assert not (turns / "result.json").exists()
+    result = fit(config, split, turns)
+    same_to_rounding(lines_of(alone), lines_of(turns))
+    assert result["best_epoch"] == undisturbed["best_epoch"]
+    assert result["test"]["confusion"] == undisturbed["test"]["confusion"]

@@ -123,6 +123,12 @@ def test_compiling_leaves_the_weights_alone() -> None:
     assert float(step.loss_sum) == 0
 
 
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    with pytest.raises(ConfigError, match=r"needs the C\+\+ compiler /no/such/compiler; install it, set CXX, or use"):
+        open_executor("compiled", make_step(PLAIN))
+
+
 def test_augmentation_is_off_by_default() -> None:
     images = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
     assert augment(images, Augment()) is images
