@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from bassline import __version__, battery, bench, console, crawl, demo, predict, report, set_commands, shop, train
+from bassline import (
+    __version__,
+    battery,
+    bench,
+    console,
+    crawl,
+    demo,
+    export,
+    predict,
+    report,
+    set_commands,
+    shop,
+    train,
+)
 
 __all__ = ["app", "main"]
 
@@ -56,6 +69,7 @@ app.command()(console.command(train.train))
 app.command()(console.command(battery.battery))
 app.command()(console.command(report.report))
 app.command()(console.command(predict.predict))
+app.command()(console.command(export.export))
 app.add_typer(bench.app, name="bench")
 
 
