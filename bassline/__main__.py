@@ -15,6 +15,7 @@ from bassline import (
     console,
     crawl,
     demo,
+    explain,
     export,
     predict,
     report,
@@ -69,6 +70,7 @@ app.command()(console.command(train.train))
 app.command()(console.command(battery.battery))
 app.command()(console.command(report.report))
 app.command()(console.command(predict.predict))
+app.command()(console.command(explain.explain))
 app.command()(console.command(export.export))
 app.add_typer(bench.app, name="bench")
 
