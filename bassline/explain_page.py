@@ -79,9 +79,7 @@ def section(explainer: Explainer, found: Survey, keep: Any = None) -> dict[str, 
         "groups": groups,
         "labels": labels,
         "label_heads": ["mean image", *(METHODS[method] for method in shown)],
-        "sanity": [
-            {"name": METHODS[each.method], "look": _LOOKS[each.verdict], "json": each} for each in found.sanity
-        ],
+        "sanity": [{"name": METHODS[each.method], "look": _LOOKS[each.verdict], "json": each} for each in found.sanity],
         "sanity_chart": _sanity_chart(found),
         "filters": _filters(found, keep),
         "single_class": found.single_class,
@@ -127,7 +125,11 @@ def _sanity_chart(found: Survey) -> Any:
     if not curves:
         return ""
     return chart.line_chart(
-        "Rank correlation with the trained net's map", curves, axis="modules drawn anew, from the head", low=-0.2, high=1.0
+        "Rank correlation with the trained net's map",
+        curves,
+        axis="modules drawn anew, from the head",
+        low=-0.2,
+        high=1.0,
     )
 
 

@@ -87,7 +87,9 @@ def grid(rows: Sequence[Sequence[Image.Image]], gap: int = 6) -> Image.Image:
     """Rows of pictures."""
     strips = [strip(row, gap=gap) for row in rows]
     made = Image.new(
-        "RGB", (max(each.width for each in strips), sum(each.height for each in strips) + gap * (len(rows) - 1)), "white"
+        "RGB",
+        (max(each.width for each in strips), sum(each.height for each in strips) + gap * (len(rows) - 1)),
+        "white",
     )
     at = 0
     for each in strips:

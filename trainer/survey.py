@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ SANITY_IMAGES, SANITY_STEPS = 8, 8
 """Images, and points of the integral, by which maps are held against random weights: a mean over eight says enough."""
 
 PER_LABEL = {"gradcam": 60, "hirescam": 60, "ig": 12}
-"""Images a mean map is over: integrated gradients cost some forty times a CAM."""
+"""Images of a label that its mean map is over, at most: integrated gradients cost some forty times a CAM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,7 @@ def survey(
     images: int = 24,
     draws: int = 3,
     whole: bool = True,
+    per_label: Mapping[str, int] = PER_LABEL,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Survey:
     """Explains the images worth showing.
@@ -110,6 +111,7 @@ def survey(
         images: how many, in all.
         draws: of random weights; 0 leaves the sanity check out.
         whole: with mean maps and filters.
+        per_label: images a mean map is over, by method; one that is not named gets none.
         on_progress: called with what is done, of how much, and what comes.
     """
     model, found = explainer.model, Survey(subjects)
@@ -136,7 +138,7 @@ def survey(
             tell(f"the mean map of {name}")
             members = np.flatnonzero(subjects.truth == label)
             if len(members):
-                found.labels.append(_mean_maps(explainer, subjects, name, label, members))
+                found.labels.append(_mean_maps(explainer, subjects, name, label, members, per_label))
     if whole:
         found.shown_filters = [group[0] for _, group in chosen if group][:3] or [0]
         found.filters = explainer.filters(subjects.squares[found.shown_filters])
@@ -199,10 +201,15 @@ def _explain(explainer: Explainer, subjects: Subjects, numbers: Sequence[int], g
 
 
 def _mean_maps(
-    explainer: Explainer, subjects: Subjects, name: str, label: int, members: NDArray[np.int64]
+    explainer: Explainer,
+    subjects: Subjects,
+    name: str,
+    label: int,
+    members: NDArray[np.int64],
+    per_label: Mapping[str, int],
 ) -> LabelMaps:
     maps = {}
-    for method, most in PER_LABEL.items():
+    for method, most in per_label.items():
         if method in explainer.methods:
             few = members[np.linspace(0, len(members) - 1, min(most, len(members))).astype(int)]
             values = explainer.maps(method, subjects.squares[few], [label] * len(few)).values
