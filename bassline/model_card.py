@@ -179,7 +179,7 @@ def _limits(run: Run, card: ModelCard, parts: Mapping[str, Mapping[str, int]]) -
     test = run.result["test"]
     said = [
         f"Whatever it is shown, it answers with one of {len(card.labels)} labels; it has no word for anything else.",
-        f"It was tested on images from where it was trained on, at {card.size} pixels; how it does elsewhere is not known.",
+        f"It was tested on images from where it was trained on, at {card.size} pixels; elsewhere it may do worse.",
     ]
     if run.single_class:
         said.append(

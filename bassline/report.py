@@ -173,8 +173,8 @@ def _table_beside(plan: Battery, outcomes: Sequence[Outcome]) -> Table:
 
 
 _ORIGINAL = (
-    "original: what was measured for the run of that name, net, batch, rate and momentum by others, on their own images "
-    "and machine, for as many epochs as they ran; its times are theirs."
+    "original: what others measured for the run of that name, net, batch, rate and momentum, on their own images and "
+    "machine, for as many epochs as they ran; its times are theirs."
 )
 
 

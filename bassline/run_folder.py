@@ -93,7 +93,7 @@ def _counted(folder: Path) -> list[tuple[int, str]]:
 
 
 def find_runs(folders: list[Path]) -> list[Run]:
-    """The runs that `folders` are or directly hold (a battery's in its runs/), sorted by name within each: T2 before T10.
+    """The runs that `folders` are or directly hold (a battery's in its runs/), by name within each: T2 before T10.
 
     Raises:
         RunUnreadable: a folder neither is a run nor holds one.

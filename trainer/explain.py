@@ -1,14 +1,14 @@
 """What in an image moved the answer: maps of a net by captum, and what its first filters see.
 
-All maps explain one number: a label's logit less the mean of all logits. What all labels share moves no answer, so it is
-no part of a map; with two labels the number is half the log odds.
+All maps explain one number: a label's logit less the mean of all logits. What all labels share moves no answer, so it
+is no part of a map; with two labels the number is half the log odds.
 
 - Grad-CAM (arXiv 1610.02391): the deepest maps of the net, weighted by their mean gradient. Coarse.
 - HiResCAM (arXiv 2011.08891): the same with the gradient of each place; where the head keeps every pixel (our conv
   stack) a mean over places says little of any of them, and this is the contribution itself.
 - Integrated gradients (arXiv 1703.01365): the gradients on the way from a blank image to this one. Their sum is the
   number's difference between the two (completeness), which `Maps.gap` holds them to.
-- Occlusion (arXiv 1311.2901): how much the number falls when a square is blanked. Many answers a map, so for small nets.
+- Occlusion (arXiv 1311.2901): how much the number falls when a square is blanked. Many answers a map: for small nets.
 
 captum is the extra `explain`; it is imported here only.
 """
@@ -160,7 +160,7 @@ class Explainer:
     def maps(
         self, method: str, squares: torch.Tensor, targets: Sequence[int], net: nn.Module | None = None, steps: int = 0
     ) -> Maps:
-        """Maps of `squares`, uint8 (B, size, size, 3), for one label each; of another net, or by other steps, if given."""
+        """Maps of `squares`, uint8 (B, size, size, 3), for one label each; `net`, `steps`: others than its own."""
         net = (net or self.model.net).eval()
         made = {"gradcam": self._cam, "hirescam": self._cam, "ig": self._integrated, "occlusion": self._occluded}[
             method
@@ -187,7 +187,7 @@ class Explainer:
         for name, module in self.model.net.named_modules():
             if isinstance(module, nn.Conv2d):
                 caught: list[torch.Tensor] = []
-                hook = module.register_forward_hook(lambda _, __, out: caught.append(out.detach()))
+                hook = module.register_forward_hook(_catch(caught))
                 try:
                     with torch.enable_grad():  # with gradients a Block runs in parts, so that hooks see them
                         self.model.net(self.planes(squares))
@@ -285,10 +285,17 @@ class Explainer:
         work = float(counter.get_total_flops()) * views * self._windows * images
         if work > _WORK:
             self.left_out.append(
-                f"Occlusion: {images} images by {self._windows:,} squares would cost {work / 1e12:,.0f} million million "
-                "operations; --occlusion asks for it."
+                f"Occlusion: {images} images by {self._windows:,} squares would cost {work / 1e12:,.1f} TFLOP; "
+                "--occlusion asks for it."
             )
         return work <= _WORK
+
+
+def _catch(caught: list[torch.Tensor]) -> Callable[[nn.Module, Any, torch.Tensor], None]:
+    def hook(_: nn.Module, __: Any, out: torch.Tensor) -> None:
+        caught.append(out.detach())
+
+    return hook
 
 
 def _note(name: str, found: list[tuple[str, int]]) -> Callable[[nn.Module, Any, Any], None]:

@@ -86,8 +86,8 @@ def judge(
         maps_of: maps float32 (B, S, S) of fixed images for fixed labels, by a given net.
         trained: the net.
         fresh: a net of the same kind with weights drawn from a seed.
-        counted: pixels that are compared, bool (B, S, S); all by default. Where a map is zero for any weights (integrated
-            gradients on the baseline's colour) agreement says nothing.
+        counted: pixels that are compared, bool (B, S, S); all by default. Where a map is zero for any weights
+            (integrated gradients on the baseline's colour) agreement says nothing.
         draws: how often all weights are drawn.
     """
     ours = maps_of(trained)
@@ -139,8 +139,8 @@ def _said(verdict: Verdict, correlation: float, structure: float) -> str:
     said = f"Shows what was learned: with random weights the maps are others ({rank})."
     if structure >= 0.5:
         said += (
-            f" But the outline stays (SSIM {structure:.2f}): it is the product's own and would be there for any net. Read "
-            "the signs and where it is strongest, not the shape."
+            f" But the outline stays (SSIM {structure:.2f}): it is the product's own and would be there for any net. "
+            "Read the signs and where it is strongest, not the shape."
         )
     return said
 
@@ -182,7 +182,7 @@ def _ranks(values: Floats) -> NDArray[np.float64]:
 
 
 def ssim(first: Floats, second: Floats, window: int = 7) -> float:
-    """Structural similarity (Wang et al. 2004) of two maps' strengths |x| / max |x|, with a flat window; 1 is the same."""
+    """Structural similarity (Wang et al. 2004) of two maps' strengths |x| / max |x|, flat window; 1 is the same."""
     pair = torch.from_numpy(np.stack([_strength(first), _strength(second)]))[:, None].double()
     window = min(window, pair.shape[2] // 2 * 2 - 1, pair.shape[3] // 2 * 2 - 1)
     mean = functional.avg_pool2d(pair, window, 1)
