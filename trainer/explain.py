@@ -103,7 +103,8 @@ class _Answer(nn.Module):
         logits: torch.Tensor = self.net(planes)
         if self.flip:
             logits = (logits + self.net(planes.flip(3))) / 2
-        return logits - logits.mean(1, keepdim=True)
+        centred: torch.Tensor = logits - logits.mean(1, keepdim=True)
+        return centred
 
 
 class Explainer:
@@ -250,7 +251,8 @@ class Explainer:
     # --- choices
 
     def _find_layer(self, wanted: str) -> tuple[str, int]:
-        """The module whose maps a CAM weighs, and their places across."""
+        """The module whose maps a CAM weighs, and their places across: a stage or block, whose maps went through its
+        activation, not one of its parts."""
         net = self.model.net.eval()
         names = dict(net.named_modules())
         if wanted and wanted not in names:
@@ -259,7 +261,14 @@ class Explainer:
         if not wanted and self.model.card.net.name.startswith("vit_"):
             return "", 0
         found: list[tuple[str, int]] = []
-        hooks = [module.register_forward_hook(_note(name, found)) for name, module in names.items() if name]
+        wanted = wanted or (
+            "permute" if self.model.card.net.name.startswith("swin") else ""
+        )  # others have C last there
+        hooks = [
+            module.register_forward_hook(_note(name, found))
+            for name, module in names.items()
+            if name == wanted or (name and not wanted and any(module.children()))
+        ]
         size = self.model.card.size
         try:
             with torch.no_grad():
@@ -275,14 +284,31 @@ class Explainer:
         wide = [each for each in found if each[1] >= _LEAST_SIDE] or found
         return wide[-1] if wide else ("", 0)
 
-    def _cheap(self, images: int) -> bool:
-        from torch.utils.flop_counter import FlopCounterMode
+    def _operations(self) -> int:
+        """Multiplications and additions of convolutions and linear layers for one image; all others cost little."""
+        counted: list[int] = []  # torch's own counter takes seconds to import
 
-        size = self.model.card.size
-        with FlopCounterMode(display=False) as counter, torch.enable_grad():
-            self.model.net(torch.zeros((1, 3, size, size), device=self.model.device))
+        def count(module: nn.Module, _: Any, out: torch.Tensor) -> None:
+            weight = module.weight
+            assert isinstance(weight, torch.Tensor)
+            counted.append(2 * out.numel() * weight[0].numel())
+
+        hooks = [
+            module.register_forward_hook(count)
+            for module in self.model.net.modules()
+            if isinstance(module, nn.Conv2d | nn.Linear)
+        ]
+        try:
+            with torch.enable_grad():  # with gradients a Block runs in parts, so that hooks see them
+                self.model.net(self.blank.expand(1, 3, self.model.card.size, self.model.card.size))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return sum(counted)
+
+    def _cheap(self, images: int) -> bool:
         views = 2 if self.model.card.flip else 1
-        work = float(counter.get_total_flops()) * views * self._windows * images
+        work = float(self._operations()) * views * self._windows * images
         if work > _WORK:
             self.left_out.append(
                 f"Occlusion: {images} images by {self._windows:,} squares would cost {work / 1e12:,.1f} TFLOP; "

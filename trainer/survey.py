@@ -42,7 +42,8 @@ class Subjects:
     @property
     def answers(self) -> NDArray[np.int64]:
         """Numbers of the likeliest labels."""
-        return self.probabilities.argmax(1)
+        likeliest: NDArray[np.int64] = self.probabilities.argmax(1)
+        return likeliest
 
 
 @dataclass(frozen=True, slots=True)
