@@ -146,7 +146,7 @@ def _run_view(run: Run, data: Path | None, most: int) -> dict[str, Any]:
 
 
 Table = dict[str, Any]
-"""`groups` [(name, span)], `headings` [(text, group)], `rows` [[(text, group)]], and `note` below."""
+"""`groups` [(name, span)], `headings` [(text, class)], `rows` [[(text, class)]], and `note` below."""
 
 
 def _plain_table(runs: Sequence[Run]) -> Table:
@@ -156,7 +156,7 @@ def _plain_table(runs: Sequence[Run]) -> Table:
 
 def _table_beside(plan: Battery, outcomes: Sequence[Outcome]) -> Table:
     """The battery's table: more columns, and the original's figures where they are known."""
-    columns = battery_table.columns_of(plan, outcomes)
+    columns = [column for column in battery_table.columns_of(plan, outcomes) if column.key not in _ELSEWHERE]
     groups: list[tuple[str, int]] = []
     for column in columns:
         if groups and groups[-1][0] == column.group:
@@ -166,11 +166,18 @@ def _table_beside(plan: Battery, outcomes: Sequence[Outcome]) -> Table:
     known = any(name for name, _ in groups)
     return {
         "groups": groups if known else [],
-        "headings": [(column.heading, column.group) for column in columns],
-        "rows": [[(column.cell(each), column.group) for column in columns] for each in outcomes],
+        "headings": [(column.heading, _look(column)) for column in columns],
+        "rows": [[(column.cell(each), _look(column)) for column in columns] for each in outcomes],
         "note": _ORIGINAL if known else "",
     }
 
+
+def _look(column: battery_table.Column) -> str:
+    return "theirs" if column.group else "note" if column.key == "note" else ""
+
+
+_ELSEWHERE = {"state", "parameters", "epochs", "macro_f1", "auroc", "calibration_error", "brier", "images_per_s"}
+"""Columns of a battery's page that the report leaves to it: the original's figures are to be seen without scrolling."""
 
 _ORIGINAL = (
     "original: what others measured for the run of that name, net, batch, rate and momentum, on their own images and "
