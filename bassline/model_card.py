@@ -50,7 +50,8 @@ files = {"labels": ""}
 model = torch.export.load("model.pt2", extra_files=files).module()
 labels = json.loads(files["labels"])
 images = torch.from_numpy(np.array(Image.open("photo.jpg").convert("RGB"))[None])  # uint8 (N, height, width, 3)
-probabilities = model(images)
+with torch.no_grad():
+    probabilities = model(images)
 print(labels[int(probabilities[0].argmax())], float(probabilities[0].max()))
 ```""",
 }

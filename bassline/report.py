@@ -157,6 +157,7 @@ def _plain_table(runs: Sequence[Run]) -> Table:
 def _table_beside(plan: Battery, outcomes: Sequence[Outcome]) -> Table:
     """The battery's table: more columns, and the original's figures where they are known."""
     columns = [column for column in battery_table.columns_of(plan, outcomes) if column.key not in _ELSEWHERE]
+    columns.sort(key=lambda column: column.key == "note")  # last: it is the widest, and the page says it above too
     groups: list[tuple[str, int]] = []
     for column in columns:
         if groups and groups[-1][0] == column.group:
