@@ -157,7 +157,6 @@ def _plain_table(runs: Sequence[Run]) -> Table:
 def _table_beside(plan: Battery, outcomes: Sequence[Outcome]) -> Table:
     """The battery's table: more columns, and the original's figures where they are known."""
     columns = [column for column in battery_table.columns_of(plan, outcomes) if column.key not in _ELSEWHERE]
-    columns.sort(key=lambda column: column.key == "note")  # last: it is the widest, and the page says it above too
     groups: list[tuple[str, int]] = []
     for column in columns:
         if groups and groups[-1][0] == column.group:
@@ -174,11 +173,22 @@ def _table_beside(plan: Battery, outcomes: Sequence[Outcome]) -> Table:
 
 
 def _look(column: battery_table.Column) -> str:
-    return "theirs" if column.group else "note" if column.key == "note" else ""
+    return "theirs" if column.group else ""
 
 
-_ELSEWHERE = {"state", "parameters", "epochs", "macro_f1", "auroc", "calibration_error", "brier", "images_per_s"}
-"""Columns of a battery's page that the report leaves to it: the original's figures are to be seen without scrolling."""
+_ELSEWHERE = {
+    "state",
+    "note",
+    "parameters",
+    "epochs",
+    "macro_f1",
+    "auroc",
+    "calibration_error",
+    "brier",
+    "images_per_s",
+}
+"""Columns of a battery's page that the report leaves to it, or says above: the original's figures are to be seen without
+scrolling."""
 
 _ORIGINAL = (
     "original: what others measured for the run of that name, net, batch, rate and momentum, on their own images and "
@@ -251,6 +261,7 @@ def write_page(
         lead=lead,
         cards=cards,
         stages=chart.stacked_bar(stages) if stages else Markup(""),
+        doubts=[line for run in runs if not run.single_class for line in results.warnings([run])],
         table=table or _plain_table(runs),
         selection=" or ".join(sorted({_SELECTED[run.config["select"]["metric"]] for run in runs})),
         runs=[_run_view(run, data, MISTAKES if len(runs) <= OPEN else MISTAKES_OF_MANY) for run in runs],

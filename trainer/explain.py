@@ -209,6 +209,7 @@ class Explainer:
 
         def one(images: torch.Tensor) -> torch.Tensor:
             images = images.detach().requires_grad_()
+            found: torch.Tensor
             if method == "gradcam":
                 found = LayerGradCam(answer, layer).attribute(images, target=goal)
             else:
