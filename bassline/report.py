@@ -187,7 +187,7 @@ _ELSEWHERE = {
     "brier",
     "images_per_s",
 }
-"""Columns of a battery's page that the report leaves to it, or says above: the original's are to be seen without scrolling."""
+"""Columns that are left to the battery's page, or said above: the original's are to be seen without scrolling."""
 
 _ORIGINAL = (
     "original: what others measured for the run of that name, net, batch, rate and momentum, on their own images and "
