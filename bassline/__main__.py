@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from bassline import __version__, battery, bench, console, crawl, demo, play, predict, report, set_commands, shop, train
+from bassline import (
+    __version__,
+    battery,
+    bench,
+    console,
+    crawl,
+    demo,
+    explain,
+    export,
+    play,
+    predict,
+    report,
+    set_commands,
+    shop,
+    train,
+)
 
 __all__ = ["app", "main"]
 
@@ -57,6 +72,8 @@ app.command()(console.command(battery.battery))
 app.command()(console.command(report.report))
 app.command()(console.command(predict.predict))
 app.command()(console.command(play.play))
+app.command()(console.command(explain.explain))
+app.command()(console.command(export.export))
 app.add_typer(bench.app, name="bench")
 
 

@@ -15,7 +15,7 @@ from shards.errors import BasslineError, ConfigError
 if TYPE_CHECKING:
     from trainer.battery import Battery, BatteryProgress, Outcome
 
-__all__ = ["battery"]
+__all__ = ["battery", "terminal_table"]
 
 _WIDE, _WIDE_ONLY = 150, {"best_epoch", "total_s", "original_total_s", "min_loss"}
 TABLES_S = 10.0
@@ -66,7 +66,7 @@ def battery(
     if json:
         console.emit(_told(plan, outcomes, out))
     else:
-        console.out.print(_terminal_table(plan, outcomes))
+        console.out.print(terminal_table(plan, outcomes))
         console.out.print(f"\ntables: {out / 'battery.html'} (.txt, .csv, .md)", soft_wrap=True)
     if failed:
         raise RunsFailed([each.entry.name for each in failed], len(outcomes))
@@ -135,7 +135,8 @@ def _line(outcome: Outcome) -> str:
     return f"[green]✓[/] {name} {spent} {said}" + (f" [yellow]{note}[/]" if note else "")
 
 
-def _terminal_table(plan: Battery, outcomes: list[Outcome]) -> Any:
+def terminal_table(plan: Battery, outcomes: list[Outcome]) -> Any:
+    """The battery's table as a terminal has room for it."""
     from bassline import battery_table
 
     rows = battery_table.in_order(plan, outcomes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,15 +87,21 @@ def read_run(folder: Path) -> Run:
     return Run(folder, result, config, history, answers)
 
 
+def _counted(folder: Path) -> list[tuple[int, str]]:
+    """A key that sorts by the numbers in a name, not by their digits."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", folder.name)]
+
+
 def find_runs(folders: list[Path]) -> list[Run]:
-    """The runs that `folders` are or directly hold, sorted by name within each.
+    """The runs that `folders` are or directly hold (a battery's in its runs/), by name within each: T2 before T10.
 
     Raises:
         RunUnreadable: a folder neither is a run nor holds one.
     """
     found: list[Run] = []
     for folder in folders:
-        inner = sorted(path.parent for path in folder.glob("*/result.json")) if folder.is_dir() else []
+        inner = [path.parent for path in folder.glob("*/result.json")] if folder.is_dir() else []
+        inner = sorted(inner or [path.parent for path in folder.glob("runs/*/result.json")], key=_counted)
         if (folder / "result.json").is_file() or not inner:
             found.append(read_run(folder))
         else:

@@ -12,6 +12,9 @@ TrainError                     a run could not be done
 ├── BatteryBusy                another process runs this battery into the same folder
 ├── NotComparable              two runs were not tested on the same images
 ├── RankLost                   another process of the run ended
+├── NotExportable              a net cannot be written in another format
+├── ParityLost                 an exported model does not answer as the run does
+├── NotExplainable             what explains a net is not there, or has nothing to work on
 └── ModelUnreadable            a file is not a model of ours
 """
 
@@ -27,8 +30,11 @@ __all__ = [
     "LossNotFinite",
     "ModelUnreadable",
     "NotComparable",
+    "NotExplainable",
+    "NotExportable",
     "NothingDecoded",
     "OutOfMemory",
+    "ParityLost",
     "RankLost",
     "RunChanged",
     "RunDamaged",
@@ -137,6 +143,29 @@ class RankLost(TrainError):
         super().__init__(
             f"process {rank} of {size} lost another one ({problem.splitlines()[0][:80]}); run the same command to go on"
         )
+
+
+class NotExportable(TrainError):
+    """The net has a part that the format does not know."""
+
+    def __init__(self, into: str, error: Exception) -> None:
+        first = " ".join(str(error).split())[:200]
+        super().__init__(f"{into} cannot hold this net ({type(error).__name__}: {first}); try another kind of net")
+
+
+class ParityLost(TrainError):
+    """The exported model gives other labels than the run; nothing was written."""
+
+    def __init__(self, name: str, apart: int, samples: int, keys: tuple[str, ...]) -> None:
+        self.apart, self.samples, self.keys = apart, samples, keys
+        shown = ", ".join(keys[:5]) + (" and more" if len(keys) > 5 else "")
+        super().__init__(
+            f"{name} gives another label for {apart:,} of {samples:,} test images ({shown}); nothing was written"
+        )
+
+
+class NotExplainable(TrainError):
+    """A net or a set has nothing to explain, or what was asked for does not apply."""
 
 
 class ModelUnreadable(TrainError):
