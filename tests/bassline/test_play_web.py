@@ -221,8 +221,8 @@ async def test_a_game_in_a_browser_by_keys_and_by_touch(game_run: Path, tmp_path
         first = played.tables[0].game.turns[0]
         assert await page.value("document.getElementById('truth').textContent") == LABELS[first.question.truth]
         assert first.question.key in await page.value("document.getElementById('about').textContent")
-        await page.value("location.reload()")
-        await until(page, PHASE.format("told"))  # it goes on where it was
+        await page.value("window.before = true, location.reload()")
+        await until(page, f"!window.before && {PHASE.format('told')}")  # it goes on where it was
         await page.press(" ")
         await until(page, PHASE.format("ask"))
         await page.call("Emulation.setDeviceMetricsOverride", width=360, height=640, deviceScaleFactor=2, mobile=True)

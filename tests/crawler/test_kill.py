@@ -106,9 +106,11 @@ def plans(rng: random.Random, kills: int) -> Iterator[dict[str, Any]]:
     """Kills in the order of the stages, then none."""
     shares = {"explore": 0.1, "collect": 0.4, "settle": 0.5}
     for stage, share in shares.items():
-        for _ in range(max(1, round(kills * share))):
+        for number in range(max(1, round(kills * share))):
             power = rng.random() < 0.5
-            if rng.random() < 0.2:
+            if number == 0:  # one that is sure to hit the stage, however quick it is
+                plan = {"match": f"^{stage}: .*{_EVENTS[stage][0][0]}", "nth": 1}
+            elif rng.random() < 0.2:
                 plan = {"match": f"^{stage}", "after_s": rng.uniform(0, 0.15), "nth": 0}
             else:
                 event, most = rng.choice(_EVENTS[stage])
