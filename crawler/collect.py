@@ -7,11 +7,9 @@ the examiners, and from them to the ledger; nothing comes back to the event loop
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from crawler import extract
 from crawler.crawl_errors import Refused
@@ -20,10 +18,11 @@ from crawler.fetch import Fetcher, Reply
 from crawler.frontier import Category, Frontier, Job, Result, Unchanged
 from crawler.limits import Limits
 from crawler.listing import judged
+from crawler.provenance import Told
 from crawler.report import CrawlStats
 from crawler.robots import page_refuses_images, refuses_images
 from crawler.site import Site
-from crawler.thumbnails import Picture, Thumbnail, mislabelled
+from crawler.thumbnails import Outcome, Picture
 from crawler.urls import netloc_of
 
 __all__ = ["Collection"]
@@ -49,9 +48,9 @@ class Collection:
         self._site, self._limits, self._fetcher, self._frontier, self._stats = site, limits, fetcher, frontier, stats
         self._lanes: dict[str, _Lane] = {}
         self._paths: dict[int, tuple[str, ...]] = {}
-        self._examiners: Examiners[tuple[Job, Reply]] = Examiners(site.drop, self._examined)
+        self._examiners: Examiners[tuple[Job, Told]] = Examiners(site.drop, self._examined)
         self._posted = self._posted_bytes = 0
-        self._fetched: list[tuple[tuple[Job, Reply], Picture]] = []
+        self._fetched: list[tuple[tuple[Job, Told], Picture]] = []
         self._fetched_bytes = 0
         self._handing: asyncio.TimerHandle | None = None
         self._group = asyncio.TaskGroup()
@@ -214,15 +213,16 @@ class Collection:
             if tags and (word := refuses_images(tags, self._site.site.agent)):
                 raise Refused("x-robots-tag", word)
         except Refused as refused:
-            self._post(Result(job, refused, {}, 0))
+            self._post(Result(job, refused, None, 0))
             return
         if reply.unchanged:
-            self._post(Result(job, Unchanged(), {}, 0))
+            self._post(Result(job, Unchanged(), None, 0))
             return
         size = len(reply.body)
         self._posted += 1
         self._posted_bytes += size
-        self._fetched.append(((job, reply), (reply.body, reply.headers.get("Content-Type", ""))))
+        told = self._told(job, reply)
+        self._fetched.append(((job, told), (reply.body, reply.headers.get("Content-Type", ""), told)))
         self._fetched_bytes += size
         if len(self._fetched) >= _HANDED or self._fetched_bytes >= _HANDED_BYTES:
             self._hand_over()
@@ -250,43 +250,34 @@ class Collection:
         self._posted += 1
         self._frontier.post([result])
 
-    def _examined(self, found: list[tuple[tuple[Job, Reply], Thumbnail | Refused]]) -> None:
+    def _told(self, job: Job, reply: Reply) -> Told:
+        headers = reply.headers
+        return Told(
+            number=self._frontier.label_number(job.label),
+            label=job.label,
+            label_path=self._paths[job.category],
+            image_url=job.url,
+            final_url=reply.url,
+            listing_url=job.listing_url,
+            product_url=job.product_url,
+            maker=job.maker,
+            title=job.title,
+            row=job.row,
+            fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            etag=headers.get("ETag"),
+            last_modified=headers.get("Last-Modified"),
+            site=self._site.site.name,
+            site_version=self._site.site.version,
+        )
+
+    def _examined(self, found: list[tuple[tuple[Job, Told], Picture, Outcome]]) -> None:
         """In an examiner's thread: from what was found to what the ledger takes."""
-        self._frontier.post([self._result(job, reply, outcome) for (job, reply), outcome in found])
-
-    def _result(self, job: Job, reply: Reply, outcome: Thumbnail | Refused) -> Result:
-        if isinstance(outcome, Thumbnail):
-            return Result(job, outcome, self._meta(job, reply, outcome), len(reply.body))
-        said = {"etag": reply.headers.get("ETag"), "last_modified": reply.headers.get("Last-Modified")}
-        return Result(job, outcome, said, len(reply.body), picture=reply.body)
-
-    def _meta(self, job: Job, reply: Reply, thumbnail: Thumbnail) -> dict[str, Any]:
-        return {
-            "label": job.label,
-            "label_path": self._paths[job.category],
-            **(
-                {"content_type": said}
-                if (said := mislabelled(thumbnail.ext, reply.headers.get("Content-Type", "")))
-                else {}
-            ),
-            "sha256": thumbnail.sha256.hex(),
-            "dhash": thumbnail.dhash.hex(),
-            "width": thumbnail.width,
-            "height": thumbnail.height,
-            "image_url": job.url,
-            "final_url": reply.url,
-            "listing_url": job.listing_url,
-            "product_url": job.product_url,
-            "maker": job.maker,
-            "title": job.title,
-            **({"row": json.loads(job.row)} if job.row else {}),
-            "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "etag": reply.headers.get("ETag"),
-            "last_modified": reply.headers.get("Last-Modified"),
-            "robots": "allowed",
-            "site": self._site.site.name,
-            "site_version": self._site.site.version,
-        }
+        self._frontier.post(
+            [
+                Result(job, outcome, told, len(body), picture=body if isinstance(outcome, Refused) else None)
+                for (job, told), (body, *_), outcome in found
+            ]
+        )
 
 
 class _Lane:

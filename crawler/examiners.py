@@ -47,7 +47,7 @@ class Examiners(Generic[T]):
 
     Args:
         drop: limits of the sides.
-        deliver: called in one of the threads with what came of each image; must not raise.
+        deliver: called in one of the threads with tag, picture and what came of it; must not raise.
         most: how many may examine at a time; more than one only once images wait.
         worth: images that a thread examines before it starts its process.
         command: of that process.
@@ -56,7 +56,7 @@ class Examiners(Generic[T]):
     def __init__(
         self,
         drop: Drop,
-        deliver: Callable[[list[tuple[T, Outcome]]], None],
+        deliver: Callable[[list[tuple[T, Picture, Outcome]]], None],
         *,
         most: int = _MOST,
         worth: int = _WORTH,
@@ -121,13 +121,13 @@ class Examiners(Generic[T]):
                     given.append(batch)
                 elif batch:
                     found = examine_all([picture for _, picture in batch], self._drop)
-                    self._deliver([(tag, outcome) for (tag, _), outcome in zip(batch, found, strict=True)])
+                    self._deliver([(*entry, outcome) for entry, outcome in zip(batch, found, strict=True)])
                     done += len(batch)
                 elif given:
                     assert process
                     batch = given.popleft()
                     found = process.take([picture for _, picture in batch])
-                    self._deliver([(tag, outcome) for (tag, _), outcome in zip(batch, found, strict=True)])
+                    self._deliver([(*entry, outcome) for entry, outcome in zip(batch, found, strict=True)])
         finally:
             if process is not None:
                 process.close()
@@ -142,7 +142,7 @@ class Examiners(Generic[T]):
                 if entries is None:
                     return batch, True
                 batch += entries
-                size += sum(len(body) for _, (body, _) in entries)
+                size += sum(len(body) for _, (body, *_) in entries)
         return batch, False
 
 
@@ -212,7 +212,7 @@ class _Process:
         found: list[tuple[str, ...] | list[Any]] = self._connection.recv()
         return [
             Refused(*outcome) if isinstance(outcome, tuple) else Thumbnail(body, *outcome)
-            for outcome, (body, _) in zip(found, pictures, strict=True)
+            for outcome, (body, *_) in zip(found, pictures, strict=True)
         ]
 
     def _restart(self) -> int:
@@ -238,9 +238,18 @@ def _serve(connection: Connection) -> None:
         drop = cast("Drop", SimpleNamespace(**connection.recv()))
         examine_all([], drop)  # imports numpy and Pillow while the first pictures are fetched
         connection.send(True)
-        while True:
-            pictures: list[Picture] = connection.recv()
+        given: SimpleQueue[list[Picture] | None] = SimpleQueue()
+        threading.Thread(target=_receive, args=(connection, given), daemon=True).start()
+        while (pictures := given.get()) is not None:
             connection.send([_sent(outcome) for outcome in examine_all(pictures, drop)])
+
+
+def _receive(connection: Connection, given: SimpleQueue[list[Picture] | None]) -> None:
+    """Takes in what is given while outcomes are on their way out too: or both sides could wait for the other to read."""
+    with suppress(OSError, EOFError):
+        while True:
+            given.put(connection.recv())
+    given.put(None)
 
 
 _BESIDE_THE_BODY = attrgetter(*(field.name for field in fields(Thumbnail)[1:]))

@@ -31,13 +31,13 @@ from crawler.listing import Listed
 from crawler.many_rows import in_chunks
 from crawler.pictures import Pictures
 from crawler.places import NOW_TOLD, PLACE, Entry, Place, put_page, told
+from crawler.provenance import Told
 from crawler.quota import promising_before, with_surplus
 from crawler.refresh import Vanished, begin_refresh, reopen, to_reopen
 from crawler.robots import KeptRobots
 from crawler.shelf import Shelf, forget_lost, remove_leftovers
 from crawler.thumbnails import Thumbnail
 from shards.files import fsync_folder
-from shards.sample import Sample
 from shards.writer import MAX_SAMPLES, ShardWriter
 
 __all__ = ["LEDGER_NAME", "Category", "Frontier", "Job", "Result", "Unchanged"]
@@ -108,14 +108,14 @@ class Result:
     Attributes:
         job: what was asked for.
         outcome: the image, or why not.
-        meta: provenance of an image; of what was refused for its content at least the validators.
+        told: what is known of an image beside its bytes; None if nothing was had.
         size: bytes of the answer.
         picture: the bytes that were refused, where they are an image of some kind.
     """
 
     job: Job
     outcome: Thumbnail | Refused | Unchanged
-    meta: Mapping[str, Any]
+    told: Told | None
     size: int
     picture: bytes | None = None
 
@@ -279,6 +279,10 @@ class Frontier:
         """Numbers the labels; only once, before the first image is posted."""
         await self.set_meta({"labels": json.dumps(list(labels))})
         self._labels = {name: number for number, name in enumerate(labels)}
+
+    def label_number(self, label: str) -> int:
+        """The number of a label that `set_labels` was given."""
+        return self._labels[label]
 
     async def categories(self, *, unexplored: bool = False, limit: int = -1) -> list[Category]:
         """Categories by depth, then in the order they were found."""
@@ -602,7 +606,9 @@ class Frontier:
                 self._db.execute("UPDATE image SET done = 1, failed = 0 WHERE id = ?", (result.job.image,))
                 self.unchanged += 1
         answered = [
-            (result.job.image, image.sha256, *(result.meta.get(name) for name in _SAID)) for result, image in images
+            (result.job.image, image.sha256, *_answer(told), image.content_type)
+            for result, image in images
+            if (told := result.told)
         ]
         deque(in_chunks(self._db, _ANSWERED, answered), maxlen=0)
         while images:
@@ -622,13 +628,14 @@ class Frontier:
         ]
         # INSERT OR IGNORE decides whether these bytes are new before anything is written to the part
         new = {key for (key,) in in_chunks(self._db, _NEW_SAMPLE, rows)}
-        for result, image in images:
+        for _, image in images:
             if image.key not in new:
                 self.dropped["duplicate"] = self.dropped.get("duplicate", 0) + 1
                 continue
             new.remove(image.key)  # of two with the same bytes the first is written
-            label = self._labels[result.job.label]
-            self._writer.add(Sample(image.key, image.body, image.ext, label, dict(result.meta)))
+            assert image.members
+            before, after = image.members
+            self._writer.append(before, image.body, after)
             self.kept += 1
             self._samples_in_batch += 1
 
@@ -640,7 +647,7 @@ class Frontier:
         if refused.failed and self._db.execute(_STILL_HAD, (*why, result.job.image)).rowcount:
             return
         picture = self._pictures.keep(result.picture, refused.reason) if result.picture else None
-        said = (result.meta.get("etag"), result.meta.get("last_modified"))
+        said = (result.told.etag, result.told.last_modified) if result.told else (None, None)
         self._db.execute(_REFUSED, (*why, picture, *said, result.job.image))
 
     def _commit(self) -> None:
@@ -677,7 +684,6 @@ INSERT INTO category (url, depth, path, label, explored)
 SELECT ?, -1, '[]', '', 1 WHERE NOT EXISTS (SELECT 1 FROM category WHERE depth = -1)
 """
 _NEW_CATEGORY = "INSERT OR IGNORE INTO category (url, depth, path, label, next_page) VALUES (?, ?, ?, ?, ?)"
-_SAID = ("etag", "last_modified", "final_url", "fetched_at", "content_type")
 _ANSWERED = """
 WITH answer (id, sha256, etag, last_modified, final_url, fetched_at, content_type) AS (VALUES {rows})
 UPDATE image
@@ -707,6 +713,10 @@ SELECT (SELECT count(*) FROM category WHERE explored AND depth >= 0), (SELECT co
        (SELECT count(*) FROM image WHERE done < 2 AND generation = :generation),
        (SELECT count(*) FROM image WHERE done = 1 AND generation = :generation), (SELECT count(*) FROM sample)
 """
+
+
+def _answer(told: Told) -> tuple[str | None, ...]:
+    return told.etag, told.last_modified, told.final_url, told.fetched_at
 
 
 def _words(error: Exception) -> str:

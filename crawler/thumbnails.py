@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from crawler.crawl_errors import Refused
+from crawler.provenance import Told, packed
 from shards.dimensions import dimensions
+from shards.errors import BasslineError
 from shards.sample import EXTENSIONS, sniff
 
 if TYPE_CHECKING:  # a process that examines needs no site files
@@ -38,6 +40,8 @@ class Thumbnail:
     height: int
     sha256: bytes
     dhash: bytes
+    content_type: str | None = None  # where the header names another image type than the content's
+    members: tuple[bytes, bytes] | None = None  # of the sample in a tar, before and after the body
 
     @property
     def key(self) -> str:
@@ -46,8 +50,9 @@ class Thumbnail:
 
 
 Outcome = Thumbnail | Refused
-Picture = tuple[bytes, str]
-"""The whole answer of an image's address, and its Content-Type: evidence, the content decides."""
+Picture = tuple[bytes, str, Told | None]
+"""The whole answer of an image's address; its Content-Type: evidence, the content decides; and what a sample made of it
+is to say, None if none is to be made."""
 
 
 def examine(body: bytes, drop: Drop, content_type: str = "") -> Thumbnail:
@@ -56,7 +61,7 @@ def examine(body: bytes, drop: Drop, content_type: str = "") -> Thumbnail:
     Raises:
         Refused: what `examine_all` says of it.
     """
-    (found,) = examine_all([(body, content_type)], drop)
+    (found,) = examine_all([(body, content_type, None)], drop)
     if isinstance(found, Refused):
         raise found
     return found
@@ -78,7 +83,7 @@ def examine_all(pictures: Sequence[Picture], drop: Drop) -> list[Outcome]:
     outcomes: list[Outcome | None] = []
     sound: list[tuple[int, str, tuple[int, int]]] = []
     images: list[Image.Image] = []
-    for body, content_type in pictures:
+    for body, content_type, _ in pictures:
         try:
             kind, size = _admitted(body, drop, content_type)
             images.append(_decode(body, kind, size))
@@ -90,11 +95,22 @@ def examine_all(pictures: Sequence[Picture], drop: Drop) -> list[Outcome]:
             sound.append((len(outcomes), kind, size))
             outcomes.append(None)
     for (at, kind, size), dhash in zip(sound, dhashes(images), strict=True):
-        body = pictures[at][0]
-        found = Thumbnail(body, kind, *size, hashlib.sha256(body).digest(), dhash)
+        body, content_type, told = pictures[at]
+        said = mislabelled(kind, content_type)
+        found = Thumbnail(body, kind, *size, hashlib.sha256(body).digest(), dhash, said)
         known = _placeholder(found, drop.placeholder) if drop.placeholder else None
-        outcomes[at] = Refused("placeholder", f"like {known[:20]} in [drop] placeholder") if known else found
+        if known:
+            outcomes[at] = Refused("placeholder", f"like {known[:20]} in [drop] placeholder")
+        else:
+            outcomes[at] = found if told is None else _with_members(found, Told(*told))
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _with_members(image: Thumbnail, told: Told) -> Outcome:
+    try:
+        return replace(image, members=packed(image, told, image.content_type))
+    except (BasslineError, ValueError) as error:
+        return Refused("broken", f"no sample can be made of it: {error}"[:200])
 
 
 def _admitted(body: bytes, drop: Drop, content_type: str) -> tuple[str, tuple[int, int]]:

@@ -20,7 +20,17 @@ from shards.shard_errors import BadSample, PartLost, ShardExists, TargetNotEmpty
 if TYPE_CHECKING:
     from shards.shard_set import ShardSet
 
-__all__ = ["Edit", "Placement", "ShardInfo", "ShardWriter", "rewrite", "rewrite_without", "shard_name", "write_set"]
+__all__ = [
+    "Edit",
+    "Placement",
+    "ShardInfo",
+    "ShardWriter",
+    "encode",
+    "rewrite",
+    "rewrite_without",
+    "shard_name",
+    "write_set",
+]
 
 MAX_SAMPLES = 10_000
 MAX_BYTES = 256 << 20
@@ -124,14 +134,17 @@ class ShardWriter:
         Raises:
             BadSample: the sample breaks a rule of the format; nothing was written.
         """
-        check(sample)
+        before, after = encode(sample)
+        return self.append(before, sample.image, after)
+
+    def append(self, before: bytes, image: bytes, after: bytes) -> Placement:
+        """`add` for what `encode` has made of a sample already."""
         file = self._file or self._open(0)
-        pieces = _members(sample)
-        file.write(b"".join(pieces))  # one call a sample, not one a member
+        file.write(b"".join((before, image, after)))  # one call a sample, not one a member
         at = self._position
-        self._position += sum(map(len, pieces))
+        self._position += len(before) + len(image) + len(after)
         self.samples += 1
-        return Placement(self.shard, at, at + tar.BLOCK, len(sample.image))
+        return Placement(self.shard, at, at + tar.BLOCK, len(image))
 
     def sync(self) -> int:
         """Makes everything added so far durable; returns the position that may now be committed."""
@@ -206,6 +219,17 @@ def _ends_at(path: Path, position: int) -> bool:
 
 # one encoder: json.dumps makes a new one for every sample
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+
+def encode(sample: Sample) -> tuple[bytes, bytes]:
+    """A sample's bytes in a tar, before and after those of its image.
+
+    Raises:
+        BadSample: the sample breaks a rule of the format.
+    """
+    check(sample)
+    header, _, *rest = _members(sample)
+    return header, b"".join(rest)
 
 
 def _members(sample: Sample) -> list[bytes]:

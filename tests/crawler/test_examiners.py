@@ -27,7 +27,7 @@ import os, signal
 from crawler import examiners
 examine_all = examiners.examine_all
 def mortal(pictures, drop):
-    if any(body == b"kill me" for body, _ in pictures):
+    if any(body == b"kill me" for body, *_ in pictures):
         os.kill(os.getpid(), signal.SIGKILL)
     return examine_all(pictures, drop)
 examiners.examine_all = mortal
@@ -59,7 +59,7 @@ class Found:
         self.some = threading.Event()
 
     def __call__(self, found: list[tuple[Any, Any]]) -> None:
-        for tag, outcome in found:
+        for tag, _, outcome in found:
             self.outcomes[tag] = outcome
             self.times[tag] += 1
         self.some.set()
@@ -109,12 +109,12 @@ def test_the_process_says_what_the_thread_says(bodies, tmp_path, kill, others):
     last = 0
     while not used.exists():  # the thread examines until the process is worth its start
         last = next(tags)
-        examined.submit([(last, (bodies[last % len(bodies)], "image/jpeg"))])
+        examined.submit([(last, (bodies[last % len(bodies)], "image/jpeg", None))])
         _until(lambda given=last: len(found.outcomes) > given - 50)
     if kill:
         os.kill(int(used.read_text()), signal.SIGKILL)
     for last in itertools.islice(tags, 200):
-        examined.submit([(last, (bodies[last % len(bodies)], "image/jpeg"))])
+        examined.submit([(last, (bodies[last % len(bodies)], "image/jpeg", None))])
     examined.close()
     assert found.times == Counter(range(last + 1))
     assert all(_said(found.outcomes[tag]) == _expected(bodies[tag % len(bodies)]) for tag in range(last + 1))
@@ -124,7 +124,7 @@ def test_the_process_says_what_the_thread_says(bodies, tmp_path, kill, others):
 def test_an_image_that_kills_the_decoder_costs_itself(bodies):
     process = _Process(DROP, (sys.executable, "-c", MORTAL))
     assert process.begin()
-    batches = [[(bodies[0], ""), (b"kill me", ""), (bodies[1], "")], [(bodies[2], "")]]
+    batches = [[(bodies[0], "", None), (b"kill me", "", None), (bodies[1], "", None)], [(bodies[2], "", None)]]
     for batch in batches:
         process.give(batch)
     found = {
@@ -140,7 +140,7 @@ def test_larger_pictures_get_more_examiners(make_picture):
     found = Found()
     examined: Examiners[int] = Examiners(DROP, found, most=3, worth=10_000)
     for tag in range(1200):
-        examined.submit([(tag, (large, ""))])
+        examined.submit([(tag, (large, "", None))])
     assert len(examined._threads) == 3
     examined.close(cancel=True)
     assert set(found.times.values()) <= {1}
@@ -152,7 +152,7 @@ def test_a_process_that_never_starts_is_done_without(bodies):
         DROP, found, most=1, worth=1, command=(sys.executable, "-c", "raise SystemExit(3)")
     )
     for tag in range(300):
-        examined.submit([(tag, (bodies[0], ""))])
+        examined.submit([(tag, (bodies[0], "", None))])
     examined.close()
     assert found.times == Counter(range(300))
 
@@ -161,7 +161,7 @@ def test_a_cancelled_one_ends_at_once(bodies, others):
     found = Found()
     examined: Examiners[int] = Examiners(DROP, found, most=1, worth=1)
     for tag in range(5000):
-        examined.submit([(tag, (bodies[0], ""))])
+        examined.submit([(tag, (bodies[0], "", None))])
     found.some.wait()
     examined.close(cancel=True)
     assert 0 < len(found.outcomes) < 5000

@@ -22,13 +22,14 @@ from crawler.limits import Limits
 from crawler.listing import Listed
 from crawler.outcomes import outcomes
 from crawler.pictures import pictures
+from crawler.provenance import Told
 from crawler.quota import release
 from crawler.refresh import carry_over
 from crawler.settle import settle
 from crawler.shop.catalogue import catalogue
 from crawler.shop.render import render
 from crawler.site import Decision, Drop, Site, load_site
-from crawler.thumbnails import examine
+from crawler.thumbnails import examine, examine_all
 from crawler.verdicts import decide
 from shards.duplicates import dhash, hash_image, near
 from shards.errors import ConfigError
@@ -176,10 +177,14 @@ async def _crawled(
         jobs = await frontier.lease("i", 0, 100)
         for job in rng.sample(jobs, len(jobs)):
             number = int(job.url.rpartition("/")[2].removesuffix(".jpg"))
-            thumbnail = examine(images[number], site.drop)
-            outcome = Refused("http-500", failed=True) if number in bad else thumbnail
-            meta = {"product_url": job.product_url, "label": job.label, "image_url": job.url}
-            frontier.post([Result(job, outcome, meta, 1)])
+            told = Told(
+                frontier.label_number(job.label), job.label, (), job.url, job.url, job.listing_url, job.product_url,
+                job.maker, job.title, job.row, "", None, None, "s", "1",
+            )  # fmt: skip
+            (outcome,) = examine_all([(images[number], "", told)], site.drop)
+            if number in bad:
+                outcome, told = Refused("http-500", failed=True), None
+            frontier.post([Result(job, outcome, told, 1)])
             if rng.random() < 0.1:
                 await frontier.close()
                 frontier = Frontier(folder, shard_samples=3, quota=site.labels.quota_of)
