@@ -245,7 +245,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _receive(connection: Connection, given: SimpleQueue[list[Picture] | None]) -> None:
-    """Takes in what is given while outcomes are on their way out too: or both sides could wait for the other to read."""
+    """Takes in what is given while outcomes are on their way out: else both sides might wait for the other to read."""
     with suppress(OSError, EOFError):
         while True:
             given.put(connection.recv())

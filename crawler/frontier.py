@@ -46,7 +46,7 @@ LEDGER_NAME = "crawl.sqlite"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 STAGING_NAME = ".next"  # where shards lie that the manifest does not name yet, once there is a manifest
 BATCH_SAMPLES, BATCH_S = 256, 1.0
-TAKEN = 64  # results at a time
+TAKEN = 256  # results at a time
 _BESIDE_AN_IMAGE = 8192  # bytes in a tar: headers, JSON, blocks that are not full
 
 T = TypeVar("T")
