@@ -82,7 +82,18 @@ def main() -> None:
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         console.DEBUG = True
+    _wait_briefly()
     app()
+
+
+def _wait_briefly() -> None:
+    """Has OpenMP's threads spin for microseconds, not milliseconds, while they wait for each other.
+
+    Where another process holds a core, a thread that spins keeps the very thread it waits for from running: beside two
+    busy processes on two cores, two epochs of the residual net took 18.8 s, and 12.5 with this. Read when torch comes.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from bassline.__main__ import app
+from bassline.__main__ import _wait_briefly, app
 
 from .conftest import Run
 
@@ -94,6 +94,15 @@ def test_a_typo_in_a_run_file_is_answered_with_the_right_key(bassline: Run, tmp_
     done = bassline("train", "run.toml", "--data", "parts", "--out", "run", check=2)
     assert "run.toml: net.layers.0.kernal" in done.stderr
     assert "did you mean 'kernel'" in done.stderr
+
+
+@pytest.mark.parametrize(("given", "waits"), [({}, "10000"), ({"OMP_WAIT_POLICY": "passive"}, None)])
+def test_threads_spin_briefly_unless_the_user_says_how(
+    given: dict[str, str], waits: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(given))
+    _wait_briefly()
+    assert os.environ.get("GOMP_SPINCOUNT") == waits
 
 
 def test_a_pipe_that_closes_early_is_no_error(tmp_path: Path) -> None:
