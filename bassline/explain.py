@@ -32,7 +32,9 @@ def explain(
     things: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...|SET", help="Images, folders of images, or one set or split.")
     ],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Page and pictures [default: RUN/explain].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Page and pictures.", show_default="RUN/explain")
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="Images shown.")] = 24,
     layer: Annotated[str, typer.Option(metavar="NAME", help="The module Grad-CAM looks at.")] = "",
     baseline: Annotated[str, typer.Option(help="The blank image: white, black or mean.")] = "white",

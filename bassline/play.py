@@ -57,7 +57,10 @@ def play(
     ] = Pictures.AUTO,
     name: Annotated[str | None, typer.Option(help="Yours, among the high scores; $USER without.")] = None,
     scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Of high scores [RUN/scores.json, or the user's state folder].")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Of high scores.", show_default="RUN/scores.json, or the user's state folder"
+        ),
     ] = None,
     web: Annotated[
         bool, typer.Option("--web", rich_help_panel=_WEB, help="One page served from here, until Ctrl-C.")
