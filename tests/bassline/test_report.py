@@ -83,6 +83,14 @@ def test_the_report_command(runs: Path, bassline: Run, tmp_path: Path) -> None:
     assert [run["run"] for run in told["runs"]] == ["T5"]
 
 
+def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    answers = [("a", "bass"), ("b", "guitar")]
+    folders = [make_run(tmp_path / at, "T5", ("bass", "guitar"), answers) for at in ("one", "two", "three/two")]
+    folders.append(make_run(tmp_path / "four", "T6", ("bass", "guitar"), answers))
+    names = [run.name for run in find_runs([*folders, folders[0]])]
+    assert names == ["T5 (one)", f"T5 ({tmp_path.name}/two)", "T5 (three/two)", "T6"]
+
+
 def test_ticks_are_round_and_cover() -> None:
     assert chart._ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     for low, high in ((0.031, 0.047), (0, 0.0), (-3, 812), (0.998, 1.0)):
