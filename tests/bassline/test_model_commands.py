@@ -181,6 +181,9 @@ def test_a_set_explained_is_one_page_and_pictures(run: Path, parts: Path, bassli
     ("arguments", "code", "said"),
     [
         (["explain", "RUN", "nowhere.jpg"], 2, "nowhere.jpg: no such file, folder or set"),
+        (["explain", "RUN", "RUN/run.toml", "PARTS"], 2, "is a set: give it alone"),
+        (["explain", "RUN", "RUN"], 2, "no images in this folder"),
+        (["explain", "RUN", "RUN/run.toml"], 1, "none of 1 image could be read"),
         (
             ["explain", "RUN", "PARTS", "--layer", "layer7"],
             2,
