@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from bassline import console, places
-from bassline.predict import Part
+from bassline.predict import Part, count
 from shards.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ def _laid(run: Path, data: Path, part: str, rounds: int, chosen: int, hard: bool
             same_pixels=same_pixels,
             on_progress=tell,
         )
-        stage.summary = f"{console.literal(table.run)} has answered; now you, over {len(table.game.questions)} images"
+        stage.summary = f"{console.literal(table.run)} has answered; now you, over {count(len(table.game.questions))}"
     if table.unread:
-        console.note(f"[yellow]![/] {table.unread:,} images cannot be read and are not asked")
+        console.note(f"[yellow]![/] {count(table.unread)} cannot be read, and not asked")
     if table.part == "train":
         console.note("[yellow]![/] the network was trained on these images: it has seen the answers")
     return table
