@@ -91,6 +91,16 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> Non
     assert names == ["T5 (one)", f"T5 ({tmp_path.name}/two)", "T5 (three/two)", "T6"]
 
 
+def test_every_part_of_a_runs_time_has_a_colour_of_its_own(runs: Path, tmp_path: Path) -> None:
+    names = ("start", "decode", "compile", "train", "validate", "test", "save", "ceiling", "other")
+    bar = str(chart.stacked_bar([(name, 1.0) for name in names]))
+    fills = re.findall(r'<i class="(fill\d)" style', bar)
+    assert len(set(fills)) == len(names)
+    write_page([read_run(runs / "T5")], tmp_path / "page.html", title="", lead="")
+    html = (tmp_path / "page.html").read_text()
+    assert all(f".{fill}{{background" in html and f"--t{fill[-1]}:#" in html for fill in fills)
+
+
 def test_ticks_are_round_and_cover() -> None:
     assert chart._ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     for low, high in ((0.031, 0.047), (0, 0.0), (-3, 812), (0.998, 1.0)):
