@@ -12,7 +12,7 @@ from typing import Any
 
 from shards.errors import BasslineError
 
-__all__ = ["Run", "RunUnreadable", "find_runs", "read_run"]
+__all__ = ["Run", "RunUnreadable", "find_runs", "read_run", "told_apart"]
 
 
 class RunUnreadable(BasslineError):
@@ -66,7 +66,8 @@ def read_run(folder: Path) -> Run:
         RunUnreadable: it is not a run folder, the run is not finished, or a file of it is damaged.
     """
     if not folder.is_dir():
-        raise RunUnreadable(folder, "no such folder; give a run folder, as `bassline train --out` makes it")
+        what = "is no folder" if folder.exists() else "no such folder"
+        raise RunUnreadable(folder, f"{what}; give a run folder, as `bassline train --out` makes it")
     if not (folder / "result.json").is_file():
         started = (folder / "run.toml").is_file()
         remedy = "the run is not finished; run the same `bassline train` again" if started else "not a run folder"
@@ -111,10 +112,10 @@ def find_runs(folders: list[Path]) -> list[Run]:
             found.append(read_run(folder))
         else:
             found.extend(read_run(path) for path in inner)
-    return _told_apart(list({run.folder.resolve(): run for run in found}.values()))
+    return told_apart(list({run.folder.resolve(): run for run in found}.values()))
 
 
-def _told_apart(runs: list[Run]) -> list[Run]:
+def told_apart(runs: list[Run]) -> list[Run]:
     """Runs of one name with as much of their folders' ends as it takes."""
     for parts in range(1, max((len(run.folder.resolve().parts) for run in runs), default=0)):
         often = Counter(run.name for run in runs)

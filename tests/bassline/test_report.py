@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from bassline import chart, results
+from bassline import chart, console, results
 from bassline.report import time_parts, write_page
 from bassline.run_folder import RunUnreadable, find_runs, read_run
 
@@ -48,6 +50,13 @@ def test_the_table_says_what_a_number_means(runs: Path) -> None:
     assert row["batch"] == "256"
     assert row["best epoch"] == "13"
     assert row["test acc %"] == f"{100 * t5.result['test']['accuracy']:.2f}"
+
+
+def test_a_narrow_table_cuts_no_net_short(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = Console(width=80, file=io.StringIO())
+    monkeypatch.setattr(console, "out", narrow)
+    narrow.print(results.terminal_table(find_runs([runs])))
+    assert "…" not in narrow.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_time_no_part_claims_is_named(runs: Path) -> None:
