@@ -12,11 +12,13 @@ __all__ = ["Point", "Series", "bars", "line_chart", "point_chart", "stacked_bar"
 
 _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 34
+_TONES = 9
+"""Colours of the theme: as many as a run's time has parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One curve: `values[i]` belongs to epoch `first + i`; None is a gap. `tone` 1..6 picks the colour of the theme."""
+    """One curve: `values[i]` belongs to epoch `first + i`; None is a gap. `tone` 1..9 picks the colour of the theme."""
 
     name: str
     values: Sequence[float | None]
@@ -141,7 +143,7 @@ def point_chart(
         log: x on a logarithmic scale.
         joined: a line through the points.
         line: a value to compare with, dashed, and its name.
-        tone: the theme's colour, 1 to 6.
+        tone: the theme's colour, 1 to 9.
     """
     shown = sorted((point for point in points if math.isfinite(point.value)), key=lambda point: point.x)
     if not shown:
@@ -199,7 +201,7 @@ def stacked_bar(parts: Sequence[tuple[str, float]], unit: str = "s") -> Markup:
         return Markup("")
     cells, keys = [], []
     for index, (name, amount) in enumerate(parts):
-        share, tone = amount / total, index % 6 + 1
+        share, tone = amount / total, index % _TONES + 1
         said = f"{escape(name)} {amount:.1f} {unit}, {share:.1%}"
         cells.append(f'<i class="fill{tone}" style="width:{share * 100:.3f}%" title="{said}"></i>')
         keys.append(

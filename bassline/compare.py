@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bassline import console
-from bassline.run_folder import Run, read_run
+from bassline.run_folder import Run, read_run, told_apart
 from shards.errors import ConfigError
 from shards.files import write_atomic
 from trainer.compare import Comparison, compare
@@ -26,6 +26,7 @@ def compare_runs(first: Path, second: Path, data: Path | None, out: Path | None,
     Raises:
         RunUnreadable: a folder is no finished run.
         NotComparable: they were not tested on the same images.
+        ConfigError: they are one folder, or there is no folder for the page.
     """
     one, other = read_run(first), read_run(second)
     names = _names(one, other)
@@ -53,10 +54,11 @@ def compare_runs(first: Path, second: Path, data: Path | None, out: Path | None,
 
 
 def _names(one: Run, other: Run) -> tuple[str, str]:
-    """The runs' names; their folders' where those are the same."""
-    if one.name != other.name:
-        return one.name, other.name
-    return one.folder.resolve().name, other.folder.resolve().name
+    """The runs' names; the ends of their folders' where those are the same."""
+    if one.folder.resolve() == other.folder.resolve():
+        raise ConfigError("--compare", "", f"{one.folder} and {other.folder} are one run; give two")
+    first, second = told_apart([one, other])
+    return first.beside or first.name, second.beside or second.name
 
 
 def _refuse(one: Run, other: Run) -> None:

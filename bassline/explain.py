@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from bassline import console
+from bassline.predict import choose_part, count, image_files, passed_over
 from shards.errors import BasslineError, ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def explain(
     things: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...|SET", help="Images, folders of images, or one set or split.")
     ],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Page and pictures [default: RUN/explain].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Page and pictures.", show_default="RUN/explain")
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="Images shown.")] = 24,
     layer: Annotated[str, typer.Option(metavar="NAME", help="The module Grad-CAM looks at.")] = "",
     baseline: Annotated[str, typer.Option(help="The blank image: white, black or mean.")] = "white",
@@ -56,6 +59,7 @@ def explain(
     for path in things:
         if not path.exists():
             raise ConfigError("IMAGE", "", f"{path}: no such file, folder or set")
+    chosen, passed = _chosen(things)
     target = out or (run if run.is_dir() else run.parent) / "explain"
     if target.exists() and not (target / PAGE_NAME).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError("--out", "", f"{target} holds something else; give another folder")
@@ -71,9 +75,9 @@ def explain(
             model, baseline=baseline, layer=layer, steps=steps, occlude=occlusion, images=images,  # type: ignore[arg-type]
         )  # fmt: skip
         stage.update(0, None, "reading the images")
-        subjects, unread = _subjects(model, things)
+        subjects, unread = of_set(model, chosen) if isinstance(chosen, Path) else _of_files(model, chosen)
         found = survey(explainer, subjects, images=images, on_progress=stage.update)
-        stage.summary = f"{sum(len(group.images) for group in found.groups)} images of {len(subjects.names):,}"
+        stage.summary = f"{count(sum(len(group.images) for group in found.groups))} of {len(subjects.names):,}"
         from bassline.explain_page import write
 
         beside = target.with_name(f".{target.name}.part")
@@ -87,6 +91,8 @@ def explain(
             shutil.rmtree(beside, ignore_errors=True)
     for name, why in unread:
         console.note(f"[yellow]![/] {escape(name)}: {escape(why)}")
+    for line in passed:
+        console.note(f"[dim]{console.literal(line)}[/]")
     if json:
         console.emit(_told(found, explainer.left_out, target, files, unread))
         return
@@ -126,16 +132,30 @@ def _told(
     }
 
 
-def _subjects(model: Model, things: list[Path]) -> tuple[Subjects, list[tuple[str, str]]]:
-    """The images asked for, and those that cannot be read with the reason."""
-    if len(things) == 1 and things[0].is_dir():
-        for folder in (things[0], things[0] / "test"):
-            if (folder / "dataset.json").is_file():
-                return of_set(model, folder)
+def _chosen(things: list[Path]) -> tuple[Path | list[Path], list[str]]:
+    """The one set named, or the images; and what was passed over in folders.
+
+    Raises:
+        ConfigError: a set among other things, a split without a test part, a folder without images.
+    """
     files: list[Path] = []
+    passed: list[str] = []
     for path in things:
-        inner = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-        files += [each for each in inner if not each.name.startswith(".")]
+        set_there = [folder for folder in (path, path / "test") if (folder / "dataset.json").is_file()]
+        if set_there or (path / "split.json").is_file():
+            if len(things) > 1:
+                raise ConfigError("SET", "", f"{path} is a set: give it alone, or images and folders of images")
+            return (set_there[0] if set_there else choose_part(path, "test")), []
+        inner, others = image_files(path) if path.is_dir() else ([path], [])
+        if not inner:
+            raise ConfigError("IMAGE", "", f"{path}: no images in this folder")
+        if others:
+            passed.append(passed_over(path, others))
+        files += inner
+    return files, passed
+
+
+def _of_files(model: Model, files: list[Path]) -> tuple[Subjects, list[tuple[str, str]]]:
     return _gather(model, [str(each) for each in files], files, None)
 
 
@@ -180,6 +200,6 @@ def _gather(
             probabilities.append(model.probabilities(made[good]).numpy())
             kept += [start + row for row in good]
     if not kept:
-        raise NothingToExplain(f"none of {len(names)} images could be read; give JPEG, PNG or WebP files, or a set")
+        raise NothingToExplain(f"none of {count(len(names))} could be read; give JPEG, PNG or WebP files, or a set")
     known = None if truth is None else np.array([truth[i] for i in kept], np.int64)
     return Subjects(tuple(names[i] for i in kept), torch.cat(squares), known, np.concatenate(probabilities)), unread

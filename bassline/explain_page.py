@@ -47,7 +47,7 @@ def write(folder: Path, page: str, explainer: Explainer, found: Survey) -> list[
 
 def _cards(found: Survey) -> list[tuple[str, str]]:
     subjects = found.subjects
-    cards = [(f"{len(subjects.names):,}", "images looked at")]
+    cards = [(f"{len(subjects.names):,}", f"image{'s' * (len(subjects.names) != 1)} looked at")]
     if subjects.truth is not None:
         right = float((subjects.answers == subjects.truth).mean())
         majority = float(np.bincount(subjects.truth).max() / len(subjects.truth))

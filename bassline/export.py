@@ -32,7 +32,7 @@ def export(
     ],
     onnx: Annotated[bool, typer.Option("--onnx", help=f"Write {ONNX_NAME}, for onnxruntime and others.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help=f"Write {TORCH_NAME}, for torch.export.load.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write [default: RUN/export].")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write.", show_default="RUN/export")] = None,
     json: console.JsonFlag = False,
 ) -> None:
     """Write a run's model for others to run: uint8 RGB images in, probabilities out, all preprocessing inside.

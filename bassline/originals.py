@@ -42,7 +42,7 @@ def beside(runs: Sequence[Run], file: Path | None = None) -> tuple[Battery, list
             config = resolve(run.config, where=str(run.folder / "run.toml"))
         except ConfigError as error:
             raise RunUnreadable(run.folder, f"{error}; train the run again") from None
-        theirs = known.get(run.name)
+        theirs = known.get(str(run.result["run"]))
         original = theirs.original if theirs is not None and _same(config, theirs) else None
         end = End("done", len(run.history), "")
         outcomes.append(Outcome(Entry(run.name, config, original), end, run.folder, run.result, run.history, True))

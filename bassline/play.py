@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from bassline import console, places
-from bassline.predict import Part
+from bassline.predict import Part, count
 from shards.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ def play(
     ] = Pictures.AUTO,
     name: Annotated[str | None, typer.Option(help="Yours, among the high scores; $USER without.")] = None,
     scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Of high scores [RUN/scores.json, or the user's state folder].")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Of high scores.", show_default="RUN/scores.json, or the user's state folder"
+        ),
     ] = None,
     web: Annotated[
         bool, typer.Option("--web", rich_help_panel=_WEB, help="One page served from here, until Ctrl-C.")
@@ -126,9 +129,9 @@ def _laid(run: Path, data: Path, part: str, rounds: int, chosen: int, hard: bool
             same_pixels=same_pixels,
             on_progress=tell,
         )
-        stage.summary = f"{console.literal(table.run)} has answered; now you, over {len(table.game.questions)} images"
+        stage.summary = f"{console.literal(table.run)} has answered; now you, over {count(len(table.game.questions))}"
     if table.unread:
-        console.note(f"[yellow]![/] {table.unread:,} images cannot be read and are not asked")
+        console.note(f"[yellow]![/] {count(table.unread)} cannot be read, and not asked")
     if table.part == "train":
         console.note("[yellow]![/] the network was trained on these images: it has seen the answers")
     return table

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bassline import console, high_scores, pictures
 from bassline.play_table import Table
+from bassline.predict import count
 from trainer.game import Score, Turn
 
 __all__ = ["keep", "result", "show", "verdict"]
@@ -98,14 +99,15 @@ def show(table: Table, kept: Mapping[str, Any] | None, to: Console, *, pictured:
     ended = "" if game.finished else f", ended after {score.images}"
     hard = ", those it is least sure of" if table.hard else ""
     run, part = console.literal(table.run), console.literal(table.part)
-    to.print(f"\n[bold]You against {run}[/]: {len(game.questions)} images of {part}{hard}{ended}")
+    to.print(f"\n[bold]You against {run}[/]: {count(len(game.questions))} of {part}{hard}{ended}")
     for who, right in (("you", score.person), ("network", score.network)):
         bar = "█" * round(_BAR * right / score.images)
         to.print(f"  {who:<8} [cyan]{bar:<{_BAR}}[/] {right:>4} of {score.images}  {right / score.images:.1%}")
     winner = {"person": "green", "network": "red"}.get(score.winner, "yellow")
     to.print(f"  [bold {winner}]{verdict(score)}[/]")
     common = max(score.by_label, key=lambda one: one.images)
-    always = f"always saying {console.literal(common.label)} would have been right {common.images} times"
+    often = f"{common.images} time{'s' * (common.images > 1)}"
+    always = f"always saying {console.literal(common.label)} would have been right {often}"
     said = f"; the network said {console.literal(score.single)} every time" if score.single else ""
     to.print(f"  [dim]{always}{said}[/]\n")
     by_label = console.table(
@@ -174,7 +176,7 @@ def _high_scores(kept: Mapping[str, Any] | None, to: Console) -> None:
     if not kept or not kept["best"]:
         return
     first = kept["best"][0]
-    of = f"{first['rounds']} images{', the hard ones' if first['hard'] else ''}"
+    of = f"{count(first['rounds'])}{', the hard ones' if first['hard'] else ''}"
     table = console.table(f"Best of {of}", "", "name", "right", "network", "time", "when", right=("right", "network"))
     for place, game in enumerate(kept["best"], 1):
         style = "bold" if place == kept["place"] else ""

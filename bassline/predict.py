@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shards.shard_set import ShardSet
     from trainer.predict import Model, Prediction
 
-__all__ = ["Part", "predict"]
+__all__ = ["Part", "count", "image_files", "passed_over", "predict"]
 
 _BATCH = 256
 _ADDRESSES = 64  # bodies of up to 10 MB each are held together
@@ -87,14 +87,12 @@ def _items(things: list[Any], part: str) -> tuple[list[tuple[int, Iterator[_Item
         elif (named / "dataset.json").is_file() or (named / "split.json").is_file() or places.is_elsewhere(named):
             found.append(_of_set(named, part))
         elif named.is_dir():
-            files, others = _files(named)
+            files, others = image_files(named)
             if not files:
                 raise ConfigError("IMAGE", "", f"{named}: no images in this folder")
             found.append((len(files), (_Item(str(file), file) for file in files)))
             if others:
-                passed.append(
-                    f"{named}: {len(others):,} of its files are no images and were passed over, {others[0]} the first"
-                )
+                passed.append(passed_over(named, others))
         else:
             found.append((1, iter([_Item(str(named), named)])))
     return found, passed
@@ -124,7 +122,7 @@ def choose_part(folder: Path, part: str) -> Path:
     return parts[part]
 
 
-def _files(folder: Path) -> tuple[list[Path], list[str]]:
+def image_files(folder: Path) -> tuple[list[Path], list[str]]:
     """Files that by their names or their first bytes are images, in order of name; and the others' names."""
     from shards.sample import sniff
 
@@ -137,6 +135,11 @@ def _files(folder: Path) -> tuple[list[Path], list[str]]:
         else:
             others.append(path.name)
     return files, others
+
+
+def passed_over(folder: Path, others: list[str]) -> str:
+    """A line on the files of a folder that are no images."""
+    return f"{folder}: {len(others):,} of its files are no images and were passed over, {others[0]} the first"
 
 
 def _begins_as_image(path: Path, sniff: Any) -> bool:
@@ -210,7 +213,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
     read = [row for row in rows if "label" in row]
     with_truth = any("truth" in row for row in read)
     columns = ["image", *(["truth"] if with_truth else []), "label", "probability", "then"]
-    table = console.table(_count(len(read)), *columns, right=("probability",))
+    table = console.table(count(len(read)), *columns, right=("probability",))
     table.columns[0].overflow = "fold"
     for row in read:
         ranked = sorted(row["probabilities"].items(), key=lambda one: -one[1])
@@ -262,7 +265,7 @@ def predict(
         raise ConfigError("--device", device, "expected cpu, cuda or auto")
     groups, passed = _items(images, part)
     model = _load(run, device)
-    total = sum(count for count, _ in groups)
+    total = sum(size for size, _ in groups)
     rows: list[dict[str, Any]] = []
     unread = 0
     with console.stage("predict") as stage:
@@ -279,11 +282,11 @@ def predict(
                     unread += 1
                     console.note(f"[yellow]![/] {console.literal(item.name)}: {console.literal(row['error'])}")
             stage.update(len(rows), total, f"{len(rows):,} of {total:,} images")
-        stage.summary = f"{_count(len(rows) - unread)} by {console.literal(model.card.run)}"
+        stage.summary = f"{count(len(rows) - unread)} by {console.literal(model.card.run)}"
     for line in passed:
         console.note(f"[dim]{console.literal(line)}[/]")
     test = _test(rows, model.labels)
-    if not (lines or json):
+    if not (lines or json) and unread < len(rows):
         _table(rows)
         if test:
             console.out.print(_test_line(test), soft_wrap=True)
@@ -291,13 +294,15 @@ def predict(
         told = {} if lines else {"predictions": rows}
         console.emit({**told, "read": len(rows) - unread, "unread": unread, "test": test})
     if unread:
-        tail = (
-            "could be read; give JPEG, PNG or WebP files" if unread == len(rows) else "could not be read, named above"
+        if unread < len(rows):
+            raise NotAllRead(f"{unread:,} of {count(len(rows))} could not be read, named above")
+        fetched = any(isinstance(named, Address) for named in images)
+        raise NotAllRead(
+            f"none of {count(len(rows))} could be read{', see above' if fetched else '; give JPEG, PNG or WebP files'}"
         )
-        raise NotAllRead(f"{'none' if unread == len(rows) else f'{unread:,}'} of {_count(len(rows))} {tail}")
 
 
-def _count(images: int) -> str:
+def count(images: int) -> str:
     return "1 image" if images == 1 else f"{images:,} images"
 
 

@@ -291,14 +291,18 @@ def report(
         Path | None,
         typer.Option(parser=places.lazy, metavar="PARTS", help="The split, for the thumbnails of the mistakes."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The HTML page [default: report.html in the first DIR].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML page.", show_default="report.html in the first DIR")
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(metavar="A B", help="Two run folders: McNemar's test, and the images where they differ."),
     ] = None,
     original: Annotated[
         Path | None,
-        typer.Option(metavar="BATTERY.toml", help="Whose figures stand beside runs of the same name [seed.toml]."),
+        typer.Option(
+            metavar="BATTERY.toml", help="Whose figures stand beside runs of the same name.", show_default="seed.toml"
+        ),
     ] = None,
     maps: Annotated[
         bool, typer.Option("--maps/--no-maps", help="With --data: what the best run looks at; needs captum.")

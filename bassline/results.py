@@ -76,6 +76,8 @@ def terminal_table(runs: list[Run], title: str = "Results") -> Table:
     # All fifteen columns take some 130 characters; a narrower terminal gets the ones a reader decides by.
     shown = [index for index, heading in enumerate(HEADINGS) if console.out.width >= _WIDE or heading in _NARROW]
     made = console.table(title, *(HEADINGS[index] for index in shown), right=HEADINGS[5:])
+    for column in made.columns:
+        column.overflow = "fold"  # a net cut short is another net
     for run in runs:
         row = cells(run)
         made.add_row(*(row[index] for index in shown))

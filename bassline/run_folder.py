@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from shards.errors import BasslineError
 
-__all__ = ["Run", "RunUnreadable", "find_runs", "read_run"]
+__all__ = ["Run", "RunUnreadable", "find_runs", "read_run", "told_apart"]
 
 
 class RunUnreadable(BasslineError):
@@ -32,6 +33,7 @@ class Run:
         config: run.toml's tables.
         history: metrics.jsonl, one object an epoch, in order.
         answers: test.jsonl, one object a test sample.
+        beside: what tells it from others of its name in one report, such as the folder's name; "" if nothing need.
     """
 
     folder: Path
@@ -39,11 +41,12 @@ class Run:
     config: dict[str, Any]
     history: tuple[dict[str, Any], ...]
     answers: tuple[dict[str, Any], ...]
+    beside: str = ""
 
     @property
     def name(self) -> str:
-        """The run's name, such as T5."""
-        return str(self.result["run"])
+        """The run's name, such as T5; of several of one name with their folder's, such as T5 (second)."""
+        return f"{self.result['run']} ({self.beside})" if self.beside else str(self.result["run"])
 
     @property
     def single_class(self) -> str | None:
@@ -63,7 +66,8 @@ def read_run(folder: Path) -> Run:
         RunUnreadable: it is not a run folder, the run is not finished, or a file of it is damaged.
     """
     if not folder.is_dir():
-        raise RunUnreadable(folder, "no such folder; give a run folder, as `bassline train --out` makes it")
+        what = "is no folder" if folder.exists() else "no such folder"
+        raise RunUnreadable(folder, f"{what}; give a run folder, as `bassline train --out` makes it")
     if not (folder / "result.json").is_file():
         started = (folder / "run.toml").is_file()
         remedy = "the run is not finished; run the same `bassline train` again" if started else "not a run folder"
@@ -95,6 +99,8 @@ def _counted(folder: Path) -> list[tuple[int, str]]:
 def find_runs(folders: list[Path]) -> list[Run]:
     """The runs that `folders` are or directly hold (a battery's in its runs/), by name within each: T2 before T10.
 
+    A folder counts once, however often it is named; runs of one name are told apart by their folders.
+
     Raises:
         RunUnreadable: a folder neither is a run nor holds one.
     """
@@ -106,4 +112,15 @@ def find_runs(folders: list[Path]) -> list[Run]:
             found.append(read_run(folder))
         else:
             found.extend(read_run(path) for path in inner)
-    return found
+    return told_apart(list({run.folder.resolve(): run for run in found}.values()))
+
+
+def told_apart(runs: list[Run]) -> list[Run]:
+    """Runs of one name with as much of their folders' ends as it takes."""
+    for parts in range(1, max((len(run.folder.resolve().parts) for run in runs), default=0)):
+        often = Counter(run.name for run in runs)
+        if max(often.values()) == 1:
+            break
+        ends = {run.folder: "/".join(run.folder.resolve().parts[-parts:]) for run in runs}
+        runs = [replace(run, beside=ends[run.folder]) if often[run.name] > 1 else run for run in runs]
+    return runs

@@ -94,7 +94,9 @@ def convert(
     ] = None,
     label_file: Annotated[
         Path | None,
-        typer.Option("--labels", metavar="FILE", help="Of arrays: the labels [labels.npy beside the data]."),
+        typer.Option(
+            "--labels", metavar="FILE", help="Of arrays: the labels.", show_default="labels.npy beside the data"
+        ),
     ] = None,
     keep_duplicates: Annotated[bool, typer.Option(help="Keep images with equal bytes, too.")] = False,
     json: console.JsonFlag = False,

@@ -70,7 +70,7 @@ class Store:
 
     Raises:
         ConfigError: the protocol is unknown, or the address has credentials in it.
-        StoreUnusable: the package for it is not installed.
+        StoreUnusable: the package for it is not installed, or its server cannot be reached.
     """
 
     def __init__(self, address: str, transfer: Transfer | None = None) -> None:
@@ -89,6 +89,8 @@ class Store:
                 raise
             known = "expected s3://, http(s)://, file://, memory:// or another that fsspec knows"
             raise ConfigError(scrub(self.address), "", f"unknown protocol {self.protocol!r}; {known}") from None
+        except OSError as error:  # ftp:// and sftp:// connect at once
+            raise StoreUnusable(self.address, f"cannot be reached ({error.strerror or error}); check it") from None
         if self.protocol in ("s3", "s3a"):
             self._fs.retries = 1  # this class tries again; two layers of it make minutes of a dead server
 

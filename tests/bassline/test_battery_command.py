@@ -121,6 +121,10 @@ def test_two_runs_are_compared(bassline: Run, tmp_path: Path, thumbnails: dict[s
     page = (tmp_path / told["page"]).read_text()
     assert page.count("data:image/jpeg") == told["first"] + told["second"]
     assert "T5 is better" in bassline("report", "--compare", "T5", "T1").stdout
+    make_run(tmp_path / "again" / "T5", "T5", sorted(thumbnails), answers)
+    told = json.loads(bassline("report", "--compare", "T5", "again/T5", "--json").stdout)
+    assert told["runs"] == [f"{tmp_path.name}/T5", "again/T5"]
+    assert "are one run; give two" in bassline("report", "--compare", "T5", tmp_path / "T5", check=2).stderr
 
 
 def test_runs_of_other_data_are_not_compared(bassline: Run, tmp_path: Path, thumbnails: dict[str, list[Path]]) -> None:

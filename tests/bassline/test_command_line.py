@@ -50,6 +50,7 @@ def test_every_command_has_an_example_and_json(words: list[str], capsys: pytest.
     shown = capsys.readouterr().out
     assert f"Example: bassline {' '.join(words)}" in " ".join(shown.replace("│", " ").split())
     assert "--json" in shown
+    assert not re.search(r"[a-z] +\.(?: |$)", shown.replace("│", " "), re.MULTILINE), "rich took [words] for markup"
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,9 @@ def test_a_set_explained_is_one_page_and_pictures(run: Path, parts: Path, bassli
     ("arguments", "code", "said"),
     [
         (["explain", "RUN", "nowhere.jpg"], 2, "nowhere.jpg: no such file, folder or set"),
+        (["explain", "RUN", "RUN/run.toml", "PARTS"], 2, "is a set: give it alone"),
+        (["explain", "RUN", "RUN"], 2, "no images in this folder"),
+        (["explain", "RUN", "RUN/run.toml"], 1, "none of 1 image could be read"),
         (
             ["explain", "RUN", "PARTS", "--layer", "layer7"],
             2,
@@ -191,6 +194,7 @@ def test_a_set_explained_is_one_page_and_pictures(run: Path, parts: Path, bassli
         (["explain", "nowhere", "PARTS"], 1, "no such file; give a run folder or the best.safetensors"),
         (["export", "RUN", "--data", "PARTS"], 2, "give --onnx, --torch or both"),
         (["export", "RUN", "--onnx", "--data", "RUN"], 2, "holds no test/ shard set"),
+        (["export", "RUN/best.safetensors", "--onnx", "--data", "PARTS"], 1, "is no folder; give a run folder"),
         (["export", "PARTS", "--onnx", "--data", "PARTS"], 1, "not a run folder"),
         (["report", "RUN", "--original", "RUN/run.toml"], 2, "no runs: write [[runs]]"),
     ],

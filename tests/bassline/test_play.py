@@ -109,6 +109,13 @@ def test_a_game_ends_early(piped: Pipe, said: str | bytes) -> None:
     assert told["high_scores"]["place"] is None
 
 
+def test_one_image_is_one(piped: Pipe) -> None:
+    _, screen = piped("1\n", "--rounds", "1")
+    assert ": 1 image of test" in screen
+    assert re.search(r"would have been right 1 time\b", screen)
+    assert "Best of 1 image\n" in re.sub(r" +\n", "\n", screen)
+
+
 def test_nobody_answers(piped: Pipe, run: Path) -> None:
     told, screen = piped("", "--rounds", "5")
     assert (told["winner"], told["high_scores"], told["person"]["accuracy"]) == ("nobody", None, None)

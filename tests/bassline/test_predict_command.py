@@ -83,6 +83,8 @@ def test_a_folder_and_a_broken_image_in_it(bassline: Run, model: Path, folder: P
         (["empty", "--device", "tpu"], 2, "expected cpu, cuda or auto"),
         (["text.jpg"], 1, "none of 1 image could be read"),
         (["http://127.0.0.1/a.jpg"], 1, "127.0.0.1 is 127.0.0.1, which is not public"),
+        (["http://127.0.0.1/a.jpg"], 1, "none of 1 image could be read, see above"),
+        (["ftp://127.0.0.1:1/set"], 1, "ftp://127.0.0.1:1/set: cannot be reached"),
         (["http://user@[::1]:80/a.jpg"], 1, "is not an http(s) address"),
     ],
 )
@@ -94,6 +96,7 @@ def test_what_cannot_be(
     arguments = [str(game_run / "split") if argument == "SPLIT" else argument for argument in arguments]
     done = bassline("predict", game_run / "run", *arguments, check=code)
     assert said in done.stderr
+    assert "image" not in done.stdout, "a table of nothing"
 
 
 class _Shop(BaseHTTPRequestHandler):

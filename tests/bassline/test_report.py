@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from bassline import chart, results
+from bassline import chart, console, results
 from bassline.report import time_parts, write_page
 from bassline.run_folder import RunUnreadable, find_runs, read_run
 
@@ -50,6 +52,13 @@ def test_the_table_says_what_a_number_means(runs: Path) -> None:
     assert row["test acc %"] == f"{100 * t5.result['test']['accuracy']:.2f}"
 
 
+def test_a_narrow_table_cuts_no_net_short(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = Console(width=80, file=io.StringIO())
+    monkeypatch.setattr(console, "out", narrow)
+    narrow.print(results.terminal_table(find_runs([runs])))
+    assert "…" not in narrow.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_the_time_no_part_claims_is_named(runs: Path) -> None:
     run = read_run(runs / "T5")
     parts = dict(time_parts(run))
@@ -81,6 +90,24 @@ def test_the_report_command(runs: Path, bassline: Run, tmp_path: Path) -> None:
     assert (runs / "report.html").is_file()
     told = json.loads(bassline("report", runs / "T5", "--json").stdout.splitlines()[-1])
     assert [run["run"] for run in told["runs"]] == ["T5"]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    answers = [("a", "bass"), ("b", "guitar")]
+    folders = [make_run(tmp_path / at, "T5", ("bass", "guitar"), answers) for at in ("one", "two", "three/two")]
+    folders.append(make_run(tmp_path / "four", "T6", ("bass", "guitar"), answers))
+    names = [run.name for run in find_runs([*folders, folders[0]])]
+    assert names == ["T5 (one)", f"T5 ({tmp_path.name}/two)", "T5 (three/two)", "T6"]
+
+
+def test_every_part_of_a_runs_time_has_a_colour_of_its_own(runs: Path, tmp_path: Path) -> None:
+    names = ("start", "decode", "compile", "train", "validate", "test", "save", "ceiling", "other")
+    bar = str(chart.stacked_bar([(name, 1.0) for name in names]))
+    fills = re.findall(r'<i class="(fill\d)" style', bar)
+    assert len(set(fills)) == len(names)
+    write_page([read_run(runs / "T5")], tmp_path / "page.html", title="", lead="")
+    html = (tmp_path / "page.html").read_text()
+    assert all(f".{fill}{{background" in html and f"--t{fill[-1]}:#" in html for fill in fills)
 
 
 def test_ticks_are_round_and_cover() -> None:
