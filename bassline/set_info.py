@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -56,14 +55,14 @@ def info(shards: ViewPath, json: console.JsonFlag = False) -> None:
     for label in labels:
         counts = [part["labels"].get(label, 0) for part in told.values()]
         row = [*counts, sum(counts)] if len(told) > 1 else counts
-        made.add_row(escape(label), *(f"{count:,}" for count in row), f"{sum(counts) / max(total, 1):.1%}")
+        made.add_row(console.literal(label), *(f"{count:,}" for count in row), f"{sum(counts) / max(total, 1):.1%}")
     sums = [part["samples"] for part in told.values()] + ([total] if len(told) > 1 else [])
     made.add_row("[bold]all[/]", *(f"[bold]{count:,}[/]" for count in sums), "")
     console.out.print(made)
     for name, part in told.items():
         console.out.print()
         if name:
-            console.out.print(f"[bold]{escape(name)}[/]")
+            console.out.print(f"[bold]{console.literal(name)}[/]")
         _print_part(part)
 
 
@@ -99,7 +98,7 @@ def _print_part(told: dict[str, Any]) -> None:
         line("quarantine", f"{told['quarantined']:,} samples are passed over, and counted nowhere above")
     line("digest", told["digest"][:16])
     if told["split_problem"]:
-        console.note(f"[yellow]![/] {escape(told['split_problem'])}")
+        console.note(f"[yellow]![/] {console.literal(told['split_problem'])}")
 
 
 @console.command
@@ -129,10 +128,13 @@ def head(
     made.add_column(overflow="fold")
     for row, picture in zip(rows, drawn, strict=True):
         meta = row["meta"]
-        said = f"[bold]{escape(row['key'])}[/]  [cyan]{escape(row['label'])}[/]"
-        said += f"  {row['width']}x{row['height']} {row['ext']}, {row['bytes']:,} B  [dim]{escape(row['where'])}[/]"
-        lines = [said, *(escape(str(meta[name])) for name in ("title", "file") if meta.get(name))]
-        lines += [f"[dim]{escape(str(meta[name]))}[/]" for name in ("product_url", "image_url") if meta.get(name)]
+        said = f"[bold]{console.literal(row['key'])}[/]  [cyan]{console.literal(row['label'])}[/]"
+        said += f"  {row['width']}x{row['height']} {row['ext']}, {row['bytes']:,} B"
+        said += f"  [dim]{console.literal(row['where'])}[/]"
+        lines = [said, *(console.literal(str(meta[name])) for name in ("title", "file") if meta.get(name))]
+        lines += [
+            f"[dim]{console.literal(str(meta[name]))}[/]" for name in ("product_url", "image_url") if meta.get(name)
+        ]
         text = Text.from_markup("\n".join(lines))
         if picture is None:
             made.add_row(text)
