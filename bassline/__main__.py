@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
-import typer
+# Half a second of imports follows: Ctrl-C within it ends the process as later on, and not with their traceback.
+_EARLY = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if _EARLY:
+    try:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    except ValueError:  # imported by another thread than the main one
+        _EARLY = False
 
-from bassline import (
+import typer  # noqa: E402
+
+from bassline import (  # noqa: E402
     __version__,
     battery,
     bench,
@@ -82,8 +91,15 @@ def main() -> None:
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         console.DEBUG = True
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command began
+        console.err.print(console.INTERRUPTED)
+        sys.exit(130)
 
+
+if _EARLY:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if __name__ == "__main__":
     main()
