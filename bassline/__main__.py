@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -88,6 +89,8 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be what the terminal's encoding is not
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         console.DEBUG = True

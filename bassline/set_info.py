@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["head", "info", "sheet"]
 
+_NOT_LOOKED = "by what the set says; `split` and `drop --near-duplicates` look themselves"
 _BAR = 32  # characters of the longest bar
 _PICTURE = 20  # columns, and half as many lines, of a picture in the terminal
 
@@ -93,6 +94,8 @@ def _print_part(told: dict[str, Any]) -> None:
         f"{told['in_groups_of_several']:,} samples have near-duplicates, {told['exact_duplicates']:,} are exact ones"
     )
     mixed = told["groups_with_several_labels"]
+    if told["groups"] == told["samples"] and not told["split"]:
+        twins += f" ({_NOT_LOOKED})"
     line("groups", f"{told['groups']:,}; {twins}" + (f"; {mixed:,} groups have several labels" if mixed else ""))
     if told["quarantined"]:
         line("quarantine", f"{told['quarantined']:,} samples are passed over, and counted nowhere above")
@@ -264,3 +267,5 @@ def sheet(
         console.emit(told)
     else:
         console.out.print(f"sheet: {out} ({told['bytes'] / 1e6:.1f} MB)", soft_wrap=True)
+        if by.value == "group" and not made:
+            console.note(f"[yellow]![/] no group of several: {_NOT_LOOKED}")
