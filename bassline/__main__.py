@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
 from typing import Annotated
 
-import typer
+# Half a second of imports follows: Ctrl-C within it ends the process as later on, and not with their traceback.
+_EARLY = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if _EARLY:
+    try:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    except ValueError:  # imported by another thread than the main one
+        _EARLY = False
 
-from bassline import (
+import typer  # noqa: E402
+
+from bassline import (  # noqa: E402
     __version__,
     battery,
     bench,
@@ -79,11 +89,17 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be what the terminal's encoding is not
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         console.DEBUG = True
     _wait_briefly()
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command began
+        console.err.print(console.INTERRUPTED)
+        sys.exit(130)
 
 
 def _wait_briefly() -> None:
@@ -95,6 +111,9 @@ def _wait_briefly() -> None:
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "10000"
 
+
+if _EARLY:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if __name__ == "__main__":
     main()

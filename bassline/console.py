@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import sys
@@ -62,7 +63,7 @@ def command(function: Command) -> Command:
         except typer.Exit:
             raise
         except BasslineError as error:
-            err.print(f"[bold red]error[/] {escape(places.renamed(str(error)))}", soft_wrap=True)
+            err.print(f"[bold red]error[/] {literal(places.renamed(str(error)))}", soft_wrap=True)
             code = error.exit_code
         except KeyboardInterrupt:
             err.print(INTERRUPTED)
@@ -74,8 +75,7 @@ def command(function: Command) -> Command:
         except OSError as error:
             if DEBUG:
                 raise
-            name = f"{error.filename}: " if error.filename else ""
-            err.print(f"[bold red]error[/] {escape(name + (error.strerror or str(error)))}", soft_wrap=True)
+            err.print(f"[bold red]error[/] {literal(_refused(error, kwargs))}", soft_wrap=True)
             code = 1
         except Exception as error:
             if DEBUG:
@@ -89,6 +89,23 @@ def command(function: Command) -> Command:
         raise typer.Exit(code)
 
     return guarded  # type: ignore[return-value]
+
+
+_REMEDIES = {
+    errno.EACCES: "look at its owner and mode (ls -ld), or name another place",
+    errno.EPERM: "look at its owner and mode (ls -ld), or name another place",
+    errno.EROFS: "name another place",
+    errno.ENOSPC: "make room (df -h) and run the same command again, or name another place",
+    errno.EDQUOT: "make room and run the same command again, or name another place",
+}
+
+
+def _refused(error: OSError, arguments: dict[str, Any]) -> str:
+    """What the system refused, where and what to do. A full disk names no file: then it is where the command writes."""
+    place = error.filename or next((arguments[name] for name in ("out", "shards") if arguments.get(name)), "")
+    text = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{place}: {text}" + (f"; {remedy}" if remedy else "") if place else text
 
 
 def emit(result: dict[str, Any]) -> None:

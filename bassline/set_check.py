@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from bassline import console, places
 from bassline.set_options import LocalSetPath, RawSetPath, part_folders
@@ -68,7 +67,7 @@ def _show(told: dict[str, Any]) -> None:
     from shards.examine import Finding
 
     for finding in told["findings"][:_SHOWN]:
-        console.out.print(escape(str(Finding(**finding))), soft_wrap=True)
+        console.out.print(console.literal(str(Finding(**finding))), soft_wrap=True)
     if len(told["findings"]) > _SHOWN:
         console.out.print(f"... and {len(told['findings']) - _SHOWN:,} more; --json has them all")
     done = told["repaired"]
@@ -76,11 +75,11 @@ def _show(told: dict[str, Any]) -> None:
         return
     for item in done["lost"][:_SHOWN]:
         place = item["file"] if item["offset"] is None else f"{item['file']}@{item['offset']}"
-        console.out.print(escape(f"lost: {item['key']} ({place}): {item['reason']}"), soft_wrap=True)
+        console.out.print(console.literal(f"lost: {item['key']} ({place}): {item['reason']}"), soft_wrap=True)
     if len(done["lost"]) > _SHOWN:
         console.out.print(f"... and {len(done['lost']) - _SHOWN:,} more; {done['aside']}/lost.jsonl has them all")
     for finding in done["left"][:_SHOWN]:
-        console.out.print(escape(f"still there: {Finding(**finding)}"), soft_wrap=True)
+        console.out.print(console.literal(f"still there: {Finding(**finding)}"), soft_wrap=True)
     what = "put aside" if done["aside"] != done["set"] else "lost.jsonl"
     aside = f"; {what}: {done['aside']}" if done["aside"] else ""
     console.out.print(f"repaired: {done['set']}{aside}", soft_wrap=True, markup=False)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from bassline import console, places
 from bassline.set_options import SPLIT_SHARD_SAMPLES, OutPath
@@ -148,11 +147,11 @@ def convert(
         console.emit(told)
         return
     for item in dropped[:_SHOWN]:
-        console.note(f"[yellow]![/] {escape(item.path)}: {escape(item.reason)}")
+        console.note(f"[yellow]![/] {console.literal(item.path)}: {console.literal(item.reason)}")
     if len(dropped) > _SHOWN:
         console.note(f"[yellow]![/] and {len(dropped) - _SHOWN:,} more; --json has them all")
     for line in notes:
-        console.note(f"[dim]·[/] {escape(line)}")
+        console.note(f"[dim]·[/] {console.literal(line)}")
     what = {To.SET: "split" if kind == "split" else "shard set", To.FOLDERS: "label folders", To.NPY: "arrays"}[to]
     console.out.print(f"{what}: {places.shown(out)}", soft_wrap=True, markup=False)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from bassline import console, places
 from bassline.set_options import SPLIT_SHARD_SAMPLES, OutPath, SetPath
@@ -97,7 +96,7 @@ def drop(
     details = Counter(_kind(one.detail) for one in done.dropped)
     table = console.table(places.shown(out), "dropped by", "samples", right=("samples",))
     for detail, count in details.most_common(20):
-        table.add_row(escape(detail), f"{count:,}")
+        table.add_row(console.literal(detail), f"{count:,}")
     if details:
         console.out.print(table)
     if done.torn:
@@ -173,7 +172,7 @@ def merge(
         return
     table = console.table(places.shown(out), "label", "samples", right=("samples",))
     for label, count in told["labels"].items():
-        table.add_row(escape(label), f"{count:,}")
+        table.add_row(console.literal(label), f"{count:,}")
     console.out.print(table)
     said = (
         (done.same_bytes, "samples were there already, byte for byte; their origins are kept"),
@@ -216,7 +215,7 @@ def diff(
         _list("relabelled", "magenta", found.relabelled, limit)
         for name, labels in (("label added", found.labels_added), ("label removed", found.labels_removed)):
             for label in labels:
-                console.out.print(f"{name}: {escape(label)}", soft_wrap=True)
+                console.out.print(f"{name}: {console.literal(label)}", soft_wrap=True)
         if not found:
             console.out.print(f"the same {counts['same']:,} samples")
     if exit_code and found:
@@ -228,7 +227,7 @@ def _list(name: str, style: str, found: tuple[Entry, ...] | tuple[Pair, ...], li
         return
     console.out.print(f"[bold]{name}[/] {len(found):,}")
     for one in found[:limit]:
-        console.out.print(f"  [{style}]{escape(_line(one))}[/]", soft_wrap=True)
+        console.out.print(f"  [{style}]{console.literal(_line(one))}[/]", soft_wrap=True)
     if len(found) > limit:
         console.out.print(f"  [dim]and {len(found) - limit:,} more[/]")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["head", "info", "sheet"]
 
+_NOT_LOOKED = "by what the set says; `split` and `drop --near-duplicates` look themselves"
 _BAR = 32  # characters of the longest bar
 _PICTURE = 20  # columns, and half as many lines, of a picture in the terminal
 
@@ -56,14 +56,14 @@ def info(shards: ViewPath, json: console.JsonFlag = False) -> None:
     for label in labels:
         counts = [part["labels"].get(label, 0) for part in told.values()]
         row = [*counts, sum(counts)] if len(told) > 1 else counts
-        made.add_row(escape(label), *(f"{count:,}" for count in row), f"{sum(counts) / max(total, 1):.1%}")
+        made.add_row(console.literal(label), *(f"{count:,}" for count in row), f"{sum(counts) / max(total, 1):.1%}")
     sums = [part["samples"] for part in told.values()] + ([total] if len(told) > 1 else [])
     made.add_row("[bold]all[/]", *(f"[bold]{count:,}[/]" for count in sums), "")
     console.out.print(made)
     for name, part in told.items():
         console.out.print()
         if name:
-            console.out.print(f"[bold]{escape(name)}[/]")
+            console.out.print(f"[bold]{console.literal(name)}[/]")
         _print_part(part)
 
 
@@ -94,12 +94,14 @@ def _print_part(told: dict[str, Any]) -> None:
         f"{told['in_groups_of_several']:,} samples have near-duplicates, {told['exact_duplicates']:,} are exact ones"
     )
     mixed = told["groups_with_several_labels"]
+    if told["groups"] == told["samples"] and not told["split"]:
+        twins += f" ({_NOT_LOOKED})"
     line("groups", f"{told['groups']:,}; {twins}" + (f"; {mixed:,} groups have several labels" if mixed else ""))
     if told["quarantined"]:
         line("quarantine", f"{told['quarantined']:,} samples are passed over, and counted nowhere above")
     line("digest", told["digest"][:16])
     if told["split_problem"]:
-        console.note(f"[yellow]![/] {escape(told['split_problem'])}")
+        console.note(f"[yellow]![/] {console.literal(told['split_problem'])}")
 
 
 @console.command
@@ -129,10 +131,13 @@ def head(
     made.add_column(overflow="fold")
     for row, picture in zip(rows, drawn, strict=True):
         meta = row["meta"]
-        said = f"[bold]{escape(row['key'])}[/]  [cyan]{escape(row['label'])}[/]"
-        said += f"  {row['width']}x{row['height']} {row['ext']}, {row['bytes']:,} B  [dim]{escape(row['where'])}[/]"
-        lines = [said, *(escape(str(meta[name])) for name in ("title", "file") if meta.get(name))]
-        lines += [f"[dim]{escape(str(meta[name]))}[/]" for name in ("product_url", "image_url") if meta.get(name)]
+        said = f"[bold]{console.literal(row['key'])}[/]  [cyan]{console.literal(row['label'])}[/]"
+        said += f"  {row['width']}x{row['height']} {row['ext']}, {row['bytes']:,} B"
+        said += f"  [dim]{console.literal(row['where'])}[/]"
+        lines = [said, *(console.literal(str(meta[name])) for name in ("title", "file") if meta.get(name))]
+        lines += [
+            f"[dim]{console.literal(str(meta[name]))}[/]" for name in ("product_url", "image_url") if meta.get(name)
+        ]
         text = Text.from_markup("\n".join(lines))
         if picture is None:
             made.add_row(text)
@@ -262,3 +267,5 @@ def sheet(
         console.emit(told)
     else:
         console.out.print(f"sheet: {out} ({told['bytes'] / 1e6:.1f} MB)", soft_wrap=True)
+        if by.value == "group" and not made:
+            console.note(f"[yellow]![/] no group of several: {_NOT_LOOKED}")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bassline import places
-from shards.errors import ConfigError
 
 __all__ = ["SPLIT_SHARD_SAMPLES", "LocalSetPath", "OutPath", "RawSetPath", "SetPath", "ViewPath", "part_folders"]
 
@@ -45,7 +43,6 @@ def part_folders(folder: Path) -> dict[str, Path]:
     recipe = folder / "split.json"
     if not recipe.is_file():
         return {"": folder}
-    try:
-        return {str(name): folder / str(name) for name in json.loads(recipe.read_bytes())["recipe"]["names"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(str(recipe), "recipe.names", f"cannot be read ({error!r}); name one part's folder") from None
+    from shards.recipe import part_names
+
+    return {name: folder / name for name in part_names(recipe.read_bytes(), str(recipe))}

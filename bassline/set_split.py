@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from bassline import console, places
 from bassline.set_options import SPLIT_SHARD_SAMPLES, OutPath, SetPath
@@ -123,15 +122,14 @@ def split(
         names=names,
     )
     for part, labels in recipe["absent"].items():
-        console.note(
-            f"[yellow]![/] {part} has no sample of {escape(', '.join(labels))}: too few of it, or none asked for"
-        )
+        named = console.literal(", ".join(labels))
+        console.note(f"[yellow]![/] {part} has no sample of {named}: too few of it, or none asked for")
     if json:
         console.emit(recipe)
         return
     made = console.table(places.shown(out), "label", *recipe["parts"], right=tuple(recipe["parts"]))
     for label in recipe["source"]["counts"]:
-        made.add_row(escape(label), *(f"{part['counts'][label]:,}" for part in recipe["parts"].values()))
+        made.add_row(console.literal(label), *(f"{part['counts'][label]:,}" for part in recipe["parts"].values()))
     made.add_row("[bold]all[/]", *(f"[bold]{part['samples']:,}[/]" for part in recipe["parts"].values()))
     console.out.print(made)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from bassline import console, places
 from bassline.set_options import SetPath
@@ -80,7 +79,7 @@ def suspects(
         return
     table = console.table("doubted most", "given", "looks like", "samples", right=("samples",))
     for given, like, count in confused[:10]:
-        table.add_row(escape(given), escape(like), f"{count:,}")
+        table.add_row(console.literal(given), console.literal(like), f"{count:,}")
     if confused:
         console.out.print(table)
     console.out.print(

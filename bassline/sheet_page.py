@@ -23,6 +23,8 @@ def write_page(sections: Sequence[Section], out: Path, *, title: str, note: str,
     """Writes the page, whole or not at all; returns its bytes. A picture takes some 5 KB, whatever the image has."""
     import jinja2
 
+    from shards.files import write_atomic
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bassline"), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -35,9 +37,7 @@ def write_page(sections: Sequence[Section], out: Path, *, title: str, note: str,
         for section in sections
     ]
     page = environment.get_template("sheet.html.j2").render(title=title, note=note, sections=told, cell=cell)
-    beside = out.with_name(f".{out.name}.tmp")
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(out)
+    write_atomic(out, [page.encode()])
     return out.stat().st_size
 
 

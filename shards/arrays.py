@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import mmap
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +51,20 @@ def _let_go(array: NDArray[Any]) -> None:
     mapped = getattr(array, "_mmap", None)
     if mapped is not None:
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _reserve(path: Path) -> None:
+    """Takes the disk's room for a file that is written through a map: a full disk then is an error, and no SIGBUS.
+
+    Raises:
+        OSError: there is no room; names the file.
+    """
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(1, path.stat().st_size))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _as_rows(path: Path, data: NDArray[Any]) -> tuple[Callable[[int], NDArray[np.uint8]], tuple[str, ...]]:
@@ -220,6 +236,7 @@ def to_arrays(
 
     with new_folder(out) as beside:
         data = np.lib.format.open_memmap(beside / DATA_NAME, mode="w+", dtype=np.uint8, shape=(count, height, width, 3))
+        _reserve(beside / DATA_NAME)
 
         def rows() -> Iterator[dict[str, Any]]:
             passed = 0

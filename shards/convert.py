@@ -14,6 +14,7 @@ from shards.files import write_atomic
 from shards.folders import from_folders, to_folders
 from shards.foreign import from_tars, is_tar_pattern
 from shards.new_folder import new_folder
+from shards.recipe import part_names
 from shards.recode import Recode
 from shards.sample import Sample
 from shards.shard_set import MANIFEST_NAME, ShardSet
@@ -127,11 +128,10 @@ def from_split(
     """
     recode = recode or Recode()
     path = source / "split.json"
-    try:
-        recipe = json.loads(path.read_bytes())
-        names = [str(name) for name in recipe["recipe"]["names"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(str(path), "recipe.names", f"cannot be read ({error!r})") from None
+    text = path.read_bytes()
+    names, recipe = part_names(text, str(path)), json.loads(text)
+    if not isinstance(recipe.get("parts"), dict):
+        raise ConfigError(str(path), "parts", "expected an object; convert one part's folder, or split the set anew")
     count, dropped = 0, []
     with new_folder(out) as beside:
         for name in names:

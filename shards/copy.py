@@ -7,7 +7,6 @@ sends only what is not there yet.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from shards.errors import ConfigError
 from shards.files import fsync_folder, sha256_of, write_atomic
 from shards.index import INDEX_NAME
 from shards.quarantine import QUARANTINE_NAME
+from shards.recipe import part_names
 from shards.remote_errors import NotThere, PlaceTaken, StoreUnusable, TransferDamaged
 from shards.shard_errors import ManifestMissing
 from shards.shard_set import MANIFEST_NAME, Manifest, parse_manifest
@@ -81,7 +81,7 @@ def copy(
         if isinstance(place, Path):
             raise ManifestMissing(place)
         raise NotThere(place.address, f"no {MANIFEST_NAME} and no {_SPLIT} there; give the address of a shard set")
-    names = [""] if recipe is None else list(json.loads(recipe)["recipe"]["names"])
+    names = [""] if recipe is None else part_names(recipe, f"{_shown(place)}/{_SPLIT}")
     jobs = []
     for name in names:
         inner, outer = _below(place, name, transfer), _below(goal, name, transfer)

@@ -7,7 +7,7 @@ BasslineError                  exit code 1: the work could not be done
 
 from __future__ import annotations
 
-__all__ = ["BasslineError", "ConfigError"]
+__all__ = ["BasslineError", "ConfigError", "brief"]
 
 
 class BasslineError(Exception):
@@ -30,3 +30,10 @@ class ConfigError(BasslineError):
     def __init__(self, where: str, key: str, problem: str) -> None:
         self.where, self.key, self.problem = where, key, problem
         super().__init__(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
+
+
+def brief(error: Exception) -> str:
+    """What is wrong with a damaged file, short: a decoding error's own text can hold the whole file."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"no UTF-8 text: byte 0x{error.object[error.start]:02x} at {error.start:,}"
+    return repr(error)[:200]

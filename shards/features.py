@@ -140,7 +140,8 @@ def features(
             if on_progress:
                 on_progress(done)
     out[~readable] = 0
-    return out / max(float(out.std()), 1e-9), readable
+    spread = float(out.std()) if out.size else 1.0  # of one image, or of equal ones, nothing is left to tell apart
+    return out / max(spread, 1e-9), readable
 
 
 def _principal(centred: NDArray[np.float32], seed: int) -> NDArray[np.float32]:

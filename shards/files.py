@@ -8,7 +8,15 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["MAPPED", "forget", "fsync_folder", "map_file", "sha256_of", "write_atomic"]
+__all__ = ["MAPPED", "as_text", "forget", "fsync_folder", "map_file", "sha256_of", "write_atomic"]
+
+
+def as_text(name: str) -> str:
+    r"""A file's name as text that can be written down: bytes that are no UTF-8 become \\xNN."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def fsync_folder(folder: Path) -> None:

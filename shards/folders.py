@@ -18,7 +18,8 @@ from typing import Any
 
 from shards.conversion import Conversion, ConvertProgress, Dropped, Exported, in_order
 from shards.decodable import problem_of
-from shards.errors import ConfigError
+from shards.errors import ConfigError, brief
+from shards.files import as_text
 from shards.new_folder import new_folder
 from shards.recode import Recode
 from shards.sample import KEY, Sample, sniff
@@ -70,11 +71,12 @@ def read_sidecar(path: Path) -> Sidecar | None:
         ConfigError: it is not what `to_folders` writes; names the line.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     number = 1
     try:
+        lines = text.decode().splitlines()
         about = json.loads(lines[0])
         if about["format"] != _FORMAT:
             raise ValueError("no such header")
@@ -88,7 +90,7 @@ def read_sidecar(path: Path) -> Sidecar | None:
         return Sidecar(tuple(about["labels"]), tuple(about["folders"]), about["split"], about["source"], tuple(rows))
     except (IndexError, KeyError, TypeError, ValueError) as error:
         remedy = "expected what `bassline shards convert --to` writes; remove it to convert the pictures without it"
-        raise ConfigError(f"{path}:{number}", "", f"cannot be read ({error!r}); {remedy}") from None
+        raise ConfigError(f"{path}:{number}", "", f"cannot be read ({brief(error)}); {remedy}") from None
 
 
 def write_sidecar(path: Path, source: ShardSet, folders: list[str], rows: Iterator[dict[str, Any]]) -> int:
@@ -149,16 +151,17 @@ def from_folders(
     for folder in folders:
         if folder.name not in number_of:
             number_of[folder.name] = len(labels)
-            labels.append(folder.name)
-    found = [(number_of[folder.name], path) for folder in folders for path in _files(folder)]
+            labels.append(as_text(folder.name))
+    dropped: list[Dropped] = []
+    found = [(number_of[folder.name], path) for folder in folders for path in _files(folder, source, dropped)]
     if not found:
         raise ConfigError(str(source), "", "expected a folder of label folders with images in them")
     known = {row["file"]: (place, row) for place, row in enumerate(told.rows)} if told else {}
     by_digest = {row["sha256"]: row for row in told.rows} if told else {}
     # as they went out, then what is new in order of name
-    found.sort(key=lambda file: known.get(file[1].relative_to(source).as_posix(), (len(known), None))[0])
-    dropped = [
-        Dropped(path.name, "beside the label folders: it has no label")
+    found.sort(key=lambda file: known.get(as_text(file[1].relative_to(source).as_posix()), (len(known), None))[0])
+    dropped += [
+        Dropped(as_text(path.name), "beside the label folders: it has no label")
         for path in sorted(source.glob("*"))
         if path.is_file() and not path.name.startswith(".") and _is_image(path)
     ]
@@ -172,7 +175,7 @@ def from_folders(
 
     def samples() -> Iterator[Sample]:
         for done, ((label, path), (data, sha256, problem, made, ext)) in enumerate(in_order(read, found), 1):
-            name = path.relative_to(source).as_posix()
+            name = as_text(path.relative_to(source).as_posix())
             row = known.get(name, (0, None))[1] or by_digest.get(sha256)
             if problem is None:
                 same = seen.setdefault(sha256, [])
@@ -203,7 +206,7 @@ def from_folders(
             if on_progress:
                 on_progress(ConvertProgress(done, len(found), len(dropped)))
 
-    origin: dict[str, Any] = {"kind": "folders", "name": source.name, "files": len(found)}
+    origin: dict[str, Any] = {"kind": "folders", "name": as_text(source.name), "files": len(found)}
     if told:
         origin = told.source if not recode.changes else {"kind": "folders", "of": told.source, "files": len(found)}
     if recode.changes:
@@ -227,6 +230,8 @@ def from_folders(
 def _read(path: Path, recode: Recode) -> tuple[bytes, str, str | None, bytes, str]:
     """(bytes, their sha256, what is wrong, bytes to be kept, their extension)."""
     try:
+        if path.exists() and not path.is_file():
+            return b"", "", "no regular file", b"", ""
         data = path.read_bytes()
     except OSError as error:
         broken = path.is_symlink() and not path.exists()
@@ -244,8 +249,11 @@ def _read(path: Path, recode: Recode) -> tuple[bytes, str, str | None, bytes, st
 
 
 def _is_image(path: Path) -> bool:
-    with path.open("rb") as file:
-        return sniff(file.read(512)) is not None
+    try:
+        with path.open("rb") as file:
+            return sniff(file.read(512)) is not None
+    except OSError:
+        return False
 
 
 def _free(key: str, taken: set[str]) -> str:
@@ -256,11 +264,21 @@ def _free(key: str, taken: set[str]) -> str:
     return made
 
 
-def _files(folder: Path) -> list[Path]:
-    """Every file below, links followed, no folder twice (links may go in circles), hidden ones passed over."""
+def _files(folder: Path, source: Path, dropped: list[Dropped]) -> list[Path]:
+    """Every file below, links followed, no folder twice (links may go in circles), hidden ones passed over.
+
+    A link to `source` itself would give each label the pictures of all, and is passed over too; folders that cannot be
+    read are told in `dropped`.
+    """
     found: list[Path] = []
-    been: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    top = source.stat()
+    been: set[tuple[int, int]] = {(top.st_dev, top.st_ino)}
+
+    def told(error: OSError) -> None:
+        name = Path(error.filename).relative_to(source).as_posix()
+        dropped.append(Dropped(as_text(name), f"cannot be read: {error.strerror}"))
+
+    for place, folders, files in os.walk(folder, onerror=told, followlinks=True):
         about = Path(place).stat()
         if (about.st_dev, about.st_ino) in been:
             folders.clear()

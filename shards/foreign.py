@@ -23,6 +23,7 @@ from shards.address import local_or_address, scrub
 from shards.conversion import Conversion, ConvertProgress, Dropped, in_order, left_out_note
 from shards.decodable import problem_of
 from shards.errors import ConfigError
+from shards.files import as_text
 from shards.index import TarSample, map_file, tar_samples
 from shards.recode import Recode
 from shards.sample import KEY, Sample, may_stand_beside, sniff
@@ -161,6 +162,8 @@ def _json(data: memoryview, sample: TarSample) -> dict[str, Any]:
         told = json.loads(text) if text else {}
     except ValueError:
         return {}
+    if text and "\\ud" in text.lower():  # half a character, escaped: JSON may say it, UTF-8 cannot
+        told = json.loads(json.dumps(told, ensure_ascii=False).encode("utf-8", "replace"))
     return told if isinstance(told, dict) else {"value": told}
 
 
@@ -184,10 +187,10 @@ def label_of(sample: TarSample, data: memoryview, path: Path, label_from: str) -
         found = _looked_up(_json(data, sample), rest)
         return None if found is None or isinstance(found, (dict, list)) else str(found)
     if kind == "folder":
-        folder = PurePosixPath(sample.key).parent.name
+        folder = as_text(PurePosixPath(sample.key).parent.name)
         return folder or None
     if kind == "tar":
-        return path.stem
+        return as_text(path.stem)
     return _text(data, sample.members.get(label_from), 4096) or None
 
 
@@ -310,7 +313,7 @@ def from_tars(
                         on_progress(ConvertProgress(done, 0, len(seen.dropped)))
 
     def _ready(sample: TarSample, data: memoryview, path: Path, made: _Made) -> Sample | None:
-        where = f"{path.name}@{sample.offset} {sample.key}"
+        where = as_text(f"{path.name}@{sample.offset} {sample.key}")
         text = label_of(sample, data, path, label_from)
         problem = made.problem
         if problem is None and text is None:
@@ -325,7 +328,7 @@ def from_tars(
         meta: dict[str, Any] = {
             "label": names[label],
             "sha256": made.sha256,
-            "source": {"tar": path.name, "key": sample.key},
+            "source": {"tar": as_text(path.name), "key": as_text(sample.key)},
         }
         told = _json(data, sample)
         caption = _text(data, sample.members.get("txt")) if label_from != "txt" else None
@@ -354,7 +357,7 @@ def from_tars(
     origin: dict[str, Any] = {
         "kind": "tars",
         "tars": len(tars),
-        "first": Path(scrub(str(tars[0]))).name,
+        "first": as_text(Path(scrub(str(tars[0]))).name),
         "label_from": label_from,
     }
     if recode.changes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shards.errors import brief
 from shards.shard_errors import ManifestDamaged, ManifestMissing
 from shards.writer import ShardInfo
 
@@ -91,7 +92,7 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
             digest=told["digest"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ManifestDamaged(path, f"cannot be read ({error!r})") from None
+        raise ManifestDamaged(path, f"cannot be read ({brief(error)})") from None
     if wrong := _wrong(manifest):
         raise ManifestDamaged(path, wrong)
     if digest_of(manifest.shards) != manifest.digest:

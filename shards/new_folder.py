@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,12 @@ from pathlib import Path
 from shards.files import fsync_folder
 from shards.shard_errors import TargetNotEmpty
 
-__all__ = ["new_folder"]
+__all__ = ["followed", "new_folder"]
+
+
+def followed(out: Path) -> Path:
+    """Where a folder to be made is made: absolute, and where `out` is a link, what it points to."""
+    return Path(os.path.realpath(out)) if out.is_symlink() else out.absolute()
 
 
 @contextmanager
@@ -24,7 +30,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TargetNotEmpty(out)
-    out = out.absolute()
+    out = followed(out)
     beside = out.with_name(f".{out.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from shards.errors import ConfigError, brief
 from shards.files import write_atomic
 from shards.manifest import Manifest, read_manifest
 from shards.parts import RECIPE_NAME
 from shards.shard_errors import ManifestDamaged, ManifestMissing
 
-__all__ = ["contradiction", "renew"]
+__all__ = ["contradiction", "part_names", "renew"]
+
+_PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+def part_names(text: bytes, where: str) -> list[str]:
+    """The names of a split's parts: what split.json, `text`, says.
+
+    Raises:
+        ConfigError: it says none, or what can be no folder's name; names `where`.
+    """
+    try:
+        names = json.loads(text)["recipe"]["names"]
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"cannot be read ({brief(error)})"
+    else:
+        if isinstance(names, list) and names and all(isinstance(it, str) and _PART.fullmatch(it) for it in names):
+            return names
+        problem = f"{repr(names)[:60]}: expected the names of the parts"
+    raise ConfigError(where, "recipe.names", f"{problem}; name one part's folder, or split the set anew")
 
 
 def contradiction(part: Path) -> str | None:

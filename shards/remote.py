@@ -26,6 +26,7 @@ from shards.cache import Cache, remove_left
 from shards.files import write_atomic
 from shards.index import INDEX_NAME, load_index, map_file, write_dali_index
 from shards.quarantine import QUARANTINE_NAME
+from shards.recipe import part_names
 from shards.remote_errors import CacheTooSmall, NotThere, StoreUnusable, TransferDamaged
 from shards.shard_errors import ManifestDamaged, StaleIndex
 from shards.shard_set import MANIFEST_NAME, ORIGIN_NAME, Manifest, read_manifest
@@ -104,7 +105,7 @@ def stand_in(address: str, cache: Cache | None = None, transfer: Transfer | None
     folder = cache.folder / "views" / _name(address.encode(), recipe)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomic(folder / _SPLIT, [recipe])
-    for name in json.loads(recipe)["recipe"]["names"]:
+    for name in part_names(recipe, f"{store.address}/{_SPLIT}"):
         _link(folder / name, view(join(address, name), cache, transfer))
     write_atomic(folder / ORIGIN_NAME, [json.dumps({"address": store.address}).encode()])
     return folder
@@ -267,7 +268,7 @@ def whole(
         places = {"": folder}
         if recipe is not None:
             write_atomic(folder / _SPLIT, [recipe])
-            places = {name: folder / name for name in json.loads(recipe)["recipe"]["names"]}
+            places = {name: folder / name for name in part_names(recipe, f"{store.address}/{_SPLIT}")}
         at = {name: join(address, name) if name else address for name in places}
         views = {name: (_raw_view if raw else view)(at[name], cache, transfer) for name in places}
         manifests = {name: read_manifest(views[name]) for name in places}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from shards import tar
 from shards.address import is_address, local_or_address
+from shards.errors import brief
 from shards.files import fsync_folder, sha256_of, write_atomic
 from shards.index import INDEX_NAME, Index, TarSample, load_index, map_file, tar_samples, walk_tars, write_index
 from shards.manifest import FORMAT, MANIFEST_NAME, VERSION, Manifest, digest_of, parse_manifest, read_manifest
@@ -133,7 +134,7 @@ def rebuild(folder: Path, labels: Sequence[str] | None = None) -> ShardSet:
         known, source, split = (), {"kind": "tars"}, None
     except (KeyError, TypeError, ValueError) as error:
         if labels is None:
-            raise ManifestDamaged(folder / MANIFEST_NAME, f"cannot be read ({error!r}); name the labels") from None
+            raise ManifestDamaged(folder / MANIFEST_NAME, f"cannot be read ({brief(error)}); name the labels") from None
         known, source, split = (), {"kind": "tars"}, None
     return finish(folder, labels or known, source=source, split=split, groups=_known_groups(folder))
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from shards.files import write_atomic
 from shards.oddness import oddness
 from shards.read import permutation
 from shards.shard_set import ShardSet
@@ -168,7 +169,9 @@ def sheet(
             row, column = divmod(place, columns)
             _paste(page, picture, _GAP + column * step, top + _TITLE + row * step, cell)
         top += height
-    page.save(out, "PNG")
+    png = io.BytesIO()
+    page.save(png, "PNG")
+    write_atomic(out, [png.getbuffer()])
     return out
 
 

@@ -27,6 +27,7 @@ from shards.new_folder import new_folder
 from shards.pages import Pages
 from shards.parts import RECIPE_NAME, SplitProgress, write_parts
 from shards.read import permutation
+from shards.recipe import part_names
 from shards.shard_errors import TargetNotEmpty
 from shards.shard_set import ShardSet
 from shards.shuffle import MEMORY_BYTES
@@ -236,10 +237,12 @@ def open_split(folder: Path) -> Split:
 
     Raises:
         FileNotFoundError: there is no split.json.
+        ConfigError: it names no parts.
         ShardError: a part cannot be opened.
     """
-    recipe = json.loads((folder / RECIPE_NAME).read_bytes())
-    return Split(folder, {name: ShardSet.open(folder / name) for name in recipe["recipe"]["names"]}, recipe)
+    text = (folder / RECIPE_NAME).read_bytes()
+    names = part_names(text, str(folder / RECIPE_NAME))
+    return Split(folder, {name: ShardSet.open(folder / name) for name in names}, json.loads(text))
 
 
 def hashes_of(

@@ -88,6 +88,11 @@ class Suspects:
     labels: tuple[str, ...]
 
 
+def _nothing_to_confuse(source: ShardSet) -> ConfigError:
+    problem = "expected two labels or more with several unlike images each; there is nothing to confuse"
+    return ConfigError("shards suspects", str(source.folder), problem)
+
+
 def suspects(
     source: ShardSet,
     *,
@@ -109,6 +114,8 @@ def suspects(
     """
     report = on_progress or (lambda progress: None)
     n = len(source)
+    if len(np.unique(source.label_ids)) < 2:
+        raise _nothing_to_confuse(source)
     hashes, _ = hashes_of(source, lambda done: report(SuspectProgress("hash", done, n)))
     group_ids = groups(hashes)
     with one_thread():
@@ -120,11 +127,7 @@ def suspects(
         fold = folds(label_ids, group_ids[chosen], fold_count, seed)
         torn = np.array([len(np.unique(fold[label_ids == n])) for n in range(len(source.labels))])
         if (torn > 1).sum() < 2:
-            raise ConfigError(
-                "shards suspects",
-                str(source.folder),
-                "expected two labels or more with several unlike images each; there is nothing to confuse",
-            )
+            raise _nothing_to_confuse(source)
         told = out_of_fold(
             columns[chosen],
             label_ids,

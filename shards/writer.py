@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shards import tar
 from shards.files import fsync_folder, map_file, sha256_of, write_atomic
+from shards.new_folder import followed
 from shards.sample import EXTENSIONS, Sample, check
 from shards.shard_errors import BadSample, PartLost, ShardExists, TargetNotEmpty
 
@@ -348,7 +349,7 @@ def write_set(
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TargetNotEmpty(folder)
-    folder = folder.absolute()
+    folder = followed(folder)
     beside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)  # what a killed attempt left
     beside.mkdir(parents=True)

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from shards.errors import brief
 from shards.files import write_atomic
 from shards.toml_file import validate
 from trainer.config import Net
@@ -69,7 +70,7 @@ class ModelCard:
             told: dict[str, Any] = {"flip": False, **json.loads(metadata["bassline"])}  # older files have no flip
             fields: dict[str, Any] = {name: told[name] for name in cls.__slots__}
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelUnreadable(path, f"its metadata is damaged ({error!r})") from None
+            raise ModelUnreadable(path, f"its metadata is damaged ({brief(error)})") from None
         if told.get("format") != _FORMAT:
             raise ModelUnreadable(path, f"is a model of format {told.get('format')}, this reads {_FORMAT}")
         fields["net"] = validate(Net, fields["net"], str(path))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -133,3 +135,30 @@ def test_a_page_needs_nothing_beside_it(bassline: Run, folder: Path, tmp_path: P
 def test_wrong_usage(bassline: Run, folder: Path, arguments: list[str], said: str) -> None:
     words = [str(folder) if word == "SET" else word for word in arguments]
     assert said in " ".join(bassline("shards", *words, check=2).stderr.split())
+
+
+def test_a_set_whose_groups_nobody_looked_for_says_so(bassline: Run, folder: Path) -> None:
+    said = bassline("shards", "sheet", folder, "--out", "groups.html", "--by", "group")
+    assert "no group of several: by what the set says" in said.stderr
+    assert "0 samples have near-duplicates" in (told := bassline("shards", "info", folder).stdout)
+    assert "`drop --near-duplicates` look themselves" in told
+
+
+def test_a_full_disk_leaves_no_half_page(bassline: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = bassline("shards", "sheet", folder, "--out", "page.html", check=1)
+    assert said.stderr.startswith("error page.html: No space left on device; make room")
+    assert [path.name for path in folder.parent.iterdir()] == ["set"]
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(
+    bassline: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = folder.rename(folder.with_name(os.fsdecode(b"s\xff")))
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="utf-8", errors="strict", write_through=True))
+    bassline("shards", "info", named.name)
+    assert shown.getvalue().startswith(rb"s\udcff")

@@ -17,7 +17,7 @@ from shards.shard_set import ShardSet
 from shards.suspects import SuspectProgress, confident_joint, suspects
 from shards.writer import write_set
 
-from .conftest import Draw
+from .conftest import Draw, Make
 
 LABELS = ("accordion", "drum", "flute", "guitar", "harmonica")
 FLIPPED = 0.05
@@ -115,3 +115,14 @@ def test_folds_keep_groups_whole_and_are_even(data: st.DataObject, k: int, seed:
         count = np.bincount(fold[label_ids == label], minlength=k)
         assert count.max() - count.min() <= max(sizes)
     assert (fold == folds(label_ids, group_ids, k, seed)).all()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.filterwarnings("error")
+def test_of_no_image_or_one_there_is_nothing_to_doubt(tmp_path: Path, make: Make, count: int) -> None:
+    samples = [make(seed) for seed in range(count)]
+    with write_set(tmp_path / "set", samples, ["bass", "guitar"], source={}) as made:
+        with pytest.raises(ConfigError, match="there is nothing to confuse"):
+            suspects(made)
+        if count:
+            assert features(made)[0].shape[0] == 1
