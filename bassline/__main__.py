@@ -105,8 +105,8 @@ def main() -> None:
 def _wait_briefly() -> None:
     """Has OpenMP's threads spin for microseconds, not milliseconds, while they wait for each other.
 
-    Where another process holds a core, a thread that spins keeps the very thread it waits for from running: beside two
-    busy processes on two cores, two epochs of the residual net took 18.8 s, and 12.5 with this. Read when torch comes.
+    Where another process holds a core, a thread that spins keeps the very thread it waits for from running. It lessens
+    what other work costs, and does not end it. Read when torch comes.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "10000"

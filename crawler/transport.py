@@ -113,7 +113,6 @@ class Transport:
         self._asking: dict[str, asyncio.Task[tuple[float, tuple[str, ...]]]] = {}
         self._idle: list[Any] = []  # handles that have nothing to do
         self._active: dict[Any, Exchange] = {}  # by handle
-        self._told: dict[str, float] = {}  # by host[:port]: until when libcurl has been told what it means
         self._events: dict[int, int] = {}  # by socket: what is waited for
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -139,7 +138,7 @@ class Transport:
             except TimeoutError:
                 raise _late(self._head_s) from None
         exchange.done = self._loop.create_future()
-        self._start(exchange, *known)
+        self._start(exchange, known[1])
         try:
             await exchange.done
         except asyncio.CancelledError:
@@ -158,6 +157,8 @@ class Transport:
             self._drop(exchange)
             if exchange.done is not None and not exchange.done.done():
                 exchange.done.cancel()
+        for task in self._asking.values():
+            task.cancel()
         for timer in (self._soon, self._timer, self._looking):
             if timer is not None:
                 timer.cancel()
@@ -176,8 +177,13 @@ class Transport:
         task = self._asking.get(host)
         if task is None:
             task = self._asking[host] = self._loop.create_task(self._ask(host))
-            task.add_done_callback(lambda done: self._asking.pop(host, None))
+            task.add_done_callback(lambda done: self._asked(host, done))
         return await asyncio.shield(task)
+
+    def _asked(self, host: str, done: asyncio.Task[Any]) -> None:
+        self._asking.pop(host, None)
+        if not done.cancelled():
+            done.exception()  # taken note of, also where nobody waits for it any more
 
     async def _ask(self, host: str) -> tuple[float, tuple[str, ...]]:
         try:
@@ -191,7 +197,7 @@ class Transport:
 
     # -- a transfer --
 
-    def _start(self, exchange: Exchange, known_until: float, addresses: Sequence[str]) -> None:
+    def _start(self, exchange: Exchange, addresses: Sequence[str]) -> None:
         handle = self._idle.pop() if self._idle else self._new_handle()
         handle.exchange, exchange._handle = exchange, handle
         handle.setopt(pycurl.URL, exchange.url)
@@ -199,10 +205,8 @@ class Transport:
         handle.setopt(pycurl.REQUEST_TARGET, exchange.url[exchange.url.index("/", 8) :])
         handle.setopt(pycurl.HTTPHEADER, exchange.request)
         handle.setopt(pycurl.ACCEPT_ENCODING, "gzip, deflate" if exchange.unzip else "identity")
-        if addresses and self._told.get(exchange.netloc) != known_until:
-            # libcurl asks no name server: of what we asked for and checked it takes what it can reach
+        if addresses:  # libcurl asks no name server: of what we asked for and checked it takes what it can reach
             handle.setopt(pycurl.RESOLVE, [_meaning(exchange, addresses)])
-            self._told[exchange.netloc] = known_until
         self._active[handle] = exchange
         self._multi.add_handle(handle)
         if self._looking is None:
