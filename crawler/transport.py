@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import resource
+import select
 import socket
 import ssl
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ _FEWEST, _MOST = 64, 4096  # connections that stay open
 _DNS_S = 300.0  # a name's answer counts so long
 _LOOK_S = 0.05  # between two looks at the clock for all transfers
 _LINE, _LINES, _HEAD = 8190, 128, 65_536  # of headers: bytes of one, their number, bytes of all
+_EMPTY = 2  # bytes of an empty line
 _UNWANTED = 65_536  # bytes of a body nobody wants that are read to keep its connection
 _ENCODINGS = frozenset({"identity", "gzip", "x-gzip", "deflate"})
 
@@ -55,7 +57,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body", "_buckets", "_handle", "_head", "_lines", "_owed_until", "answer", "began", "body_began", "cap", "cut",
+        "_body", "_buckets", "_handle", "_owed_until", "answer", "began", "body_began", "cap", "cut",
         "done", "headers", "host", "last", "netloc", "refused", "request", "size", "status", "unzip", "url",
     )  # fmt: skip
 
@@ -74,12 +76,11 @@ class Exchange:
         self.cap, self.cut, self.unzip, self._buckets = cap, cut, unzip, buckets
         self.status = 0
         self.headers: CIMultiDict[str] = CIMultiDict()
-        self.size = self._head = 0
+        self.size = 0
         self.began = self.body_began = self.last = 0.0
         self.refused: Refused | None = None
-        self.answer = False  # whether its headers are all in
+        self.answer = False  # whether its headers are all in, and read
         self.done: asyncio.Future[None] | None = None
-        self._lines: list[bytes] = []
         self._body: list[bytes] = []
         self._owed_until = 0.0
         self._handle: Any = None
@@ -113,7 +114,10 @@ class Transport:
         self._asking: dict[str, asyncio.Task[tuple[float, tuple[str, ...]]]] = {}
         self._idle: list[Any] = []  # handles that have nothing to do
         self._active: dict[Any, Exchange] = {}  # by handle
-        self._events: dict[int, int] = {}  # by socket: what is waited for
+        self._watched: set[int] = set()  # sockets that something is waited for on
+        # of its own: a socket is waited for twice a request, which costs the event loop ten times what it costs here
+        self._sockets = select.epoll()
+        self._loop.add_reader(self._sockets.fileno(), self._ready)
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
@@ -166,8 +170,8 @@ class Transport:
         for handle in self._idle:
             handle.close()
         self._idle.clear()
-        for fd in tuple(self._events):
-            self._listen(fd, 0)
+        self._loop.remove_reader(self._sockets.fileno())
+        self._sockets.close()
         await self._names.close()
 
     # -- names --
@@ -214,8 +218,11 @@ class Transport:
 
     def _new_handle(self) -> Any:
         handle = pycurl.Curl()
+        lines: list[bytes] = []
+        handle.lines = lines
         options = {
-            pycurl.HEADERFUNCTION: lambda line: self._header(handle.exchange, line),
+            # no Python of ours for ten lines an answer: they are looked at when something follows them
+            pycurl.HEADERFUNCTION: lines.append,
             pycurl.WRITEFUNCTION: lambda piece: self._piece(handle.exchange, piece),
             pycurl.OPENSOCKETFUNCTION: lambda purpose, to: self._open(handle.exchange, to),
             pycurl.USERAGENT: self._user_agent,
@@ -245,6 +252,7 @@ class Transport:
     def _release(self, exchange: Exchange) -> None:
         handle, exchange._handle = exchange._handle, None
         handle.exchange = None
+        handle.lines.clear()  # trailers, which are of no use to anyone
         if self._closed or len(self._idle) >= self._limits.concurrency:
             handle.close()
         else:
@@ -270,26 +278,26 @@ class Transport:
             exchange.refused = Refused("connection", f"{error.strerror or error}", again=True, failed=True)
         return pycurl.SOCKET_BAD
 
-    def _header(self, exchange: Exchange, line: bytes) -> int | None:
-        size = len(line)
-        exchange._head += size
-        exchange._lines.append(line)
-        if 2 < size <= _LINE and exchange._head <= _HEAD:  # ten of these an answer: all else waits for the last one
-            return None
-        if size > _LINE or exchange._head > _HEAD or len(exchange._lines) > _LINES:
-            return self._refuse(exchange, _flood())
-        return None if exchange.answer else self._headers_are_in(exchange)  # trailers are of no use to anyone
-
     def _headers_are_in(self, exchange: Exchange) -> int | None:
-        lines, exchange._lines = exchange._lines, []
-        status = lines[0].split(None, 2)[1:2]
-        code = int(status[0]) if status and status[0].isdigit() else 0
-        if 100 <= code < 200 and code != 101:
-            return None  # what is said in between; the answer is yet to come
+        """Reads the headers that have come, up to an empty line; of 1xx answers nothing is read."""
+        lines: list[bytes] = exchange._handle.lines
+        if len(lines) > _LINES or sum(map(len, lines)) > _HEAD or len(max(lines, key=len, default=b"")) > _LINE:
+            return self._refuse(exchange, _flood())
+        code = 0
+        while lines:
+            end = next((at for at, line in enumerate(lines) if len(line) <= _EMPTY), len(lines) - 1)
+            said = lines[: end + 1]
+            del lines[: end + 1]
+            status = said[0].split(None, 2)[1:2]
+            code = int(status[0]) if status and status[0].isdigit() else 0
+            if not 100 <= code < 200 or code == 101:
+                break
+        else:
+            return None  # the answer is yet to come
         exchange.status = code
         exchange.answer = True
         exchange.body_began = exchange.last = monotonic()
-        pairs = [line.partition(":") for line in b"".join(lines[1:-1]).decode("utf-8", "replace").split("\n")]
+        pairs = [line.partition(":") for line in b"".join(said[1:-1]).decode("utf-8", "replace").split("\n")]
         found = exchange.headers = CIMultiDict([(name.strip(), value.strip()) for name, colon, value in pairs if colon])
         if problem := _contradiction(found):
             return self._refuse(exchange, Refused("protocol", problem, failed=True))
@@ -307,6 +315,8 @@ class Transport:
         return None
 
     def _piece(self, exchange: Exchange, piece: bytes) -> int | None:
+        if not exchange.answer and self._headers_are_in(exchange) is not None:
+            return _ENOUGH
         now = exchange.last = monotonic()
         exchange.size += len(piece)
         if exchange.status != 200:
@@ -353,20 +363,22 @@ class Transport:
     # -- the event loop --
 
     def _watch(self, what: int, fd: int, multi: Any, data: Any) -> None:
-        self._listen(fd, 0 if what == pycurl.POLL_REMOVE else what)
+        with suppress(OSError):  # of a socket that was closed already
+            if fd in self._watched:
+                self._watched.discard(fd)
+                self._sockets.unregister(fd)
+        if wanted := _WAITED_FOR.get(what):
+            self._sockets.register(fd, wanted)
+            self._watched.add(fd)
 
-    def _listen(self, fd: int, wanted: int) -> None:
-        before = self._events.pop(fd, 0)
-        if wanted:
-            self._events[fd] = wanted
-        for bit, add, remove, event in (
-            (pycurl.POLL_IN, self._loop.add_reader, self._loop.remove_reader, pycurl.CSELECT_IN),
-            (pycurl.POLL_OUT, self._loop.add_writer, self._loop.remove_writer, pycurl.CSELECT_OUT),
-        ):
-            if wanted & bit and not before & bit:
-                add(fd, self._act, fd, event)
-            elif before & bit and not wanted & bit:
-                remove(fd)
+    def _ready(self) -> None:
+        for fd, events in self._sockets.poll(0):
+            if fd in self._watched:
+                # errors and hang-ups are for who reads or writes to find
+                readable = pycurl.CSELECT_IN if events & ~select.EPOLLOUT else 0
+                writable = pycurl.CSELECT_OUT if events & ~select.EPOLLIN else 0
+                self._multi.socket_action(fd, readable | writable)
+        self._collect()
 
     def _set_timer(self, milliseconds: int) -> None:
         if milliseconds == 0 and self._soon is None and not self._closed:
@@ -377,14 +389,14 @@ class Transport:
             self._timer.cancel()
             self._timer = None
         if milliseconds > 0 and not self._closed:
-            self._timer = self._loop.call_later(milliseconds / 1000, self._act, pycurl.SOCKET_TIMEOUT, 0)
+            self._timer = self._loop.call_later(milliseconds / 1000, self._due)
 
     def _begin(self) -> None:
         self._soon = None
-        self._act(pycurl.SOCKET_TIMEOUT, 0)
+        self._due()
 
-    def _act(self, fd: int, event: int) -> None:
-        self._multi.socket_action(fd, event)
+    def _due(self) -> None:
+        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
 
     def _collect(self) -> None:
@@ -401,22 +413,35 @@ class Transport:
     def _ended(self, handle: Any, error: tuple[int, str] | None) -> None:
         exchange = self._active.pop(handle)
         self._multi.remove_handle(handle)
+        if exchange.answer:
+            enough = error is not None and error[0] == pycurl.E_WRITE_ERROR
+        else:  # one without a body
+            enough = bool(handle.lines) and self._headers_are_in(exchange) is not None
         self._release(exchange)
-        refused = None
-        if error is not None and not (error[0] == pycurl.E_WRITE_ERROR and exchange.answer):
-            refused = _problem(exchange, *error)
+        refused = None if error is None or enough else _problem(exchange, *error)
         self._end(exchange, refused)
 
     def _look(self) -> None:
         """Ends what takes too long. One look for all of them: a timer a request costs as much as a header."""
         now = monotonic()
         for exchange in tuple(self._active.values()):
+            if not exchange.answer and self._enough_of(exchange):
+                self._drop(exchange)
+                self._end(exchange, None)
+                continue
             late = self._lateness(exchange, now)
             if late is not None:
                 self._drop(exchange)
                 # what was asked is known: only the rest of a body that nobody wants is late
                 self._end(exchange, late if exchange.status in (0, 200) else None)
         self._looking = self._loop.call_later(_LOOK_S, self._look) if self._active else None
+
+    def _enough_of(self, exchange: Exchange) -> bool:
+        """Whether the headers that have come without a body, or without end, are a reason to end here."""
+        lines = exchange._handle.lines
+        if not lines or (len(lines) <= _LINES and len(lines[-1]) > _EMPTY):
+            return False
+        return self._headers_are_in(exchange) is not None
 
     def _lateness(self, exchange: Exchange, now: float) -> Refused | None:
         took = now - exchange.began
@@ -429,6 +454,11 @@ class Transport:
         return None
 
 
+_WAITED_FOR = {
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
 _ENOUGH = 0
 """What a callback returns, fewer bytes than it was given, for libcurl to end the transfer."""
 
