@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 
 from crawler import extract
 from crawler.crawl_errors import Refused
@@ -33,7 +34,7 @@ _WORKERS = 256  # over all hosts; where there are more hosts, each has one, and 
 _OPENING_S = 1.0  # that a host not heard of yet may keep the next one from being begun on
 _ON_THE_WAY, _ON_THE_WAY_BYTES = 1024, 64 << 20  # fetched and not yet in the ledger, at most
 _HANDED, _HANDED_BYTES, _HANDED_S = 32, 1 << 20, 0.02  # handed to the examiners at a time, or after so long
-_MANY = 256  # images that are worth a process to examine them
+_MANY, _MANY_LISTINGS = 256, 8  # images, or categories to be walked, that are worth a process to examine them
 
 
 class Collection:
@@ -73,6 +74,8 @@ class Collection:
             if category.next_page is not None:
                 waiting.setdefault(netloc_of(category.next_page), deque()).append(category)
         self.listings_left = sum(map(len, waiting.values()))
+        if self.listings_left >= _MANY_LISTINGS:
+            self._examiners.expect_many()
         try:
             async with self._group:
                 self._group.create_task(self._open())
@@ -92,7 +95,9 @@ class Collection:
             raise
         # what was fetched last is still being examined: wait for it, and only then is everything in the ledger
         self._hand_over()
-        await asyncio.to_thread(self._examiners.close)
+        examined = asyncio.create_task(asyncio.to_thread(self._examiners.close))
+        await asyncio.to_thread(import_module, "crawler.settle")  # numpy's 0.1 s, which are free here
+        await examined
         await self._frontier.flush()
 
     # -- result pages --

@@ -72,8 +72,10 @@ class Examiners(Generic[T]):
         self._cancelled = False
 
     def expect_many(self) -> None:
-        """Says that more are to come than a process is worth: then none is examined before there is one."""
+        """Says that more are to come than a process is worth: then it begins now, and none is examined before."""
         self._many = True
+        if not self._threads:
+            self._begin()
 
     def submit(self, entries: Sequence[tuple[T, Picture]]) -> None:
         """Has images examined; from one thread only. Each tag comes back with what was found.
@@ -84,11 +86,14 @@ class Examiners(Generic[T]):
         self._queue.put(entries)
         backlog = self._submitted - sum(self._taken.values())
         if not self._threads or (len(self._threads) < self._most and backlog > _BACKLOG * len(self._threads)):
-            number = len(self._threads)
-            thread = threading.Thread(target=self._run, args=(number,), name=f"examine-{number}", daemon=True)
-            self._threads.append(thread)
-            self._taken[number] = 0
-            thread.start()
+            self._begin()
+
+    def _begin(self) -> None:
+        number = len(self._threads)
+        thread = threading.Thread(target=self._run, args=(number,), name=f"examine-{number}", daemon=True)
+        self._threads.append(thread)
+        self._taken[number] = 0
+        thread.start()
 
     def close(self, *, cancel: bool = False) -> None:
         """Waits until everything submitted is delivered; with `cancel`, until what is being examined is."""
@@ -101,9 +106,10 @@ class Examiners(Generic[T]):
     def _run(self, number: int) -> None:
         process: _Process | None = None
         given: deque[Sequence[tuple[T, Picture]]] = deque()
-        done, alone = 0, False
+        done, begun = 0, False
         last = False
         try:
+            process = self._new_process() if self._many else None
             while given or not last:
                 batch: Sequence[tuple[T, Picture]] = ()
                 if not last and len(given) < _AHEAD:
@@ -111,11 +117,11 @@ class Examiners(Generic[T]):
                     self._taken[number] += len(batch)
                 if self._cancelled:
                     return
-                if batch and process is None and not alone and (self._many or done >= self._worth):
-                    process = _Process(self._drop, self._command)
-                    if not process.begin():
+                if batch and not begun and (self._many or done >= self._worth):
+                    process, begun = process or self._new_process(), True
+                    if process and not process.begin():
                         process.close()
-                        process, alone = None, True
+                        process = None
                 if batch and process:
                     process.give([picture for _, picture in batch])
                     given.append(batch)
@@ -131,6 +137,11 @@ class Examiners(Generic[T]):
         finally:
             if process is not None:
                 process.close()
+
+    def _new_process(self) -> _Process | None:
+        with suppress(OSError):
+            return _Process(self._drop, self._command)
+        return None
 
     def _take(self, *, wait: bool) -> tuple[list[tuple[T, Picture]], bool]:
         """What waits, about a batch of it, and whether that was the last; `wait` for the first."""
