@@ -142,6 +142,7 @@ class _Crawl:
         self._traffic = Traffic(on_event)
         self._time_s: dict[str, float] = {}
         self._done_before = 0
+        self._spent_before: dict[str, float] | None = None
         self._started = monotonic()
         self._work: asyncio.Task[None] | None = None
 
@@ -293,8 +294,10 @@ class _Crawl:
         self._done_before, self._frontier.kept = counts["images_done"], counts["samples"]
 
     async def _spent(self) -> dict[str, Any]:
-        """Adds this run's cost to that of the runs before it."""
-        before = json.loads(await self._frontier.meta("spent") or "{}")
+        """This run's cost and that of the runs before it."""
+        if self._spent_before is None:  # once: settling writes down what was spent until then
+            self._spent_before = json.loads(await self._frontier.meta("spent") or "{}")
+        before = self._spent_before
         own = {
             "pages": self._stats.pages,
             "requests": self._traffic.requests,
@@ -306,7 +309,10 @@ class _Crawl:
     async def _report(self, *, already_finished: bool = False) -> CrawlReport:
         frontier = self._frontier
         finished = await frontier.meta("stage") == "done"
-        spent = json.loads(await frontier.meta("spent") or "{}") if already_finished else await self._spent()
+        if already_finished:
+            spent = dict.fromkeys(_COSTS, 0) | json.loads(await frontier.meta("spent") or "{}")
+        else:
+            spent = await self._spent()
         if not already_finished:
             await frontier.set_meta({"spent": json.dumps(spent)})
         counted = await frontier.call(outcomes)
@@ -345,6 +351,9 @@ class _Crawl:
             unchanged=frontier.unchanged,
             refresh=await frontier.call(changes) if finished else None,
         )
+
+
+_COSTS = ("pages", "requests", "bytes", "seconds")
 
 
 def _kept(db: sqlite3.Connection) -> int:

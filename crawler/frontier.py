@@ -622,22 +622,27 @@ class Frontier:
 
     def _keep(self, images: Sequence[tuple[Result, Thumbnail]]) -> None:
         """Writes to the part what has never been seen; for no more images than it has room for."""
-        rows = [
-            (image.key, self._writer.shard, image.dhash, result.job.told, self._generation, result.job.place)
-            for result, image in images
-        ]
-        # INSERT OR IGNORE decides whether these bytes are new before anything is written to the part
-        new = {key for (key,) in in_chunks(self._db, _NEW_SAMPLE, rows)}
-        for _, image in images:
-            if image.key not in new:
+        known = {key for (key,) in in_chunks(self._db, _SAMPLES, [(image.key,) for _, image in images], row="?")}
+        rows: list[tuple[Any, ...]] = []
+        new: list[Thumbnail] = []
+        position = self._writer.position
+        for result, image in images:
+            if image.key in known:
                 self.dropped["duplicate"] = self.dropped.get("duplicate", 0) + 1
                 continue
-            new.remove(image.key)  # of two with the same bytes the first is written
+            known.add(image.key)  # of two with the same bytes the first is written
             assert image.members
-            before, after = image.members
+            before, after, packed = image.members
+            where = (self._writer.shard, image.dhash, position, packed)
+            rows.append((image.key, *where, result.job.told, self._generation, result.job.place))
+            new.append(image)
+            position += len(before) + len(image.body) + len(after)
+        deque(in_chunks(self._db, _NEW_SAMPLES, rows), maxlen=0)
+        for image in new:
+            before, after, _ = image.members  # type: ignore[misc]
             self._writer.append(before, image.body, after)
-            self.kept += 1
-            self._samples_in_batch += 1
+        self.kept += len(new)
+        self._samples_in_batch += len(new)
 
     def _refuse(self, result: Result, refused: Refused) -> None:
         self.dropped[refused.reason] = self.dropped.get(refused.reason, 0) + 1
@@ -691,7 +696,8 @@ SET (done, reason, detail, failed, picture, sha256, etag, last_modified, final_u
     = (1, NULL, NULL, 0, NULL, answer.sha256, answer.etag, answer.last_modified, answer.final_url, answer.fetched_at,
        answer.content_type) FROM answer WHERE image.id = answer.id
 """
-_NEW_SAMPLE = "INSERT OR IGNORE INTO sample VALUES {rows} RETURNING key"
+_SAMPLES = "SELECT key FROM sample WHERE key IN ({rows})"
+_NEW_SAMPLES = "INSERT INTO sample VALUES {rows}"
 _REFUSED = """
 UPDATE image SET (done, reason, detail, failed, sha256, picture, etag, last_modified) = (1, ?, ?, ?, NULL, ?, ?, ?)
 WHERE id = ?

@@ -64,6 +64,9 @@ CREATE TABLE IF NOT EXISTS sample (
     key TEXT PRIMARY KEY,
     shard INTEGER NOT NULL,
     dhash BLOB NOT NULL,
+    -- where it was written and its row in an index (shards/known_rows.py); NULL: the shard was written anew since
+    position INTEGER,
+    packed BLOB,
     -- what the shard says of it, to know what the end of the crawl has to amend
     told INTEGER NOT NULL,                   -- hash of label, addresses, maker and title
     generation INTEGER NOT NULL,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shards.known_rows import packed_row
 from shards.sample import Sample
 from shards.writer import encode
 
@@ -44,8 +45,8 @@ class Told(NamedTuple):
     site_version: str
 
 
-def packed(image: Thumbnail, told: Told, content_type: str | None) -> tuple[bytes, bytes]:
-    """The sample's bytes in a tar before and after those of its image.
+def packed(image: Thumbnail, told: Told, content_type: str | None) -> tuple[bytes, bytes, bytes]:
+    """The sample's bytes in a tar before and after those of its image, and its row in an index.
 
     Args:
         content_type: where the header names another image type than the content's.
@@ -77,4 +78,6 @@ def packed(image: Thumbnail, told: Told, content_type: str | None) -> tuple[byte
         meta["content_type"] = content_type
     if told.row:
         meta["row"] = json.loads(told.row)
-    return encode(Sample(image.key, image.body, image.ext, told.number, meta))
+    sample = Sample(image.key, image.body, image.ext, told.number, meta)
+    before, after = encode(sample)
+    return before, after, packed_row(sample, after, image.width, image.height)

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crawler.outcomes import outcomes, write_drops
 from crawler.pictures import Pictures
 from crawler.places import NOW_TOLD, PLACE
@@ -26,7 +28,7 @@ from crawler.site import Site
 from crawler.verdicts import KEY, groups_of
 from shards import tar
 from shards.files import map_file
-from shards.index import INDEX_NAME, tar_samples
+from shards.index import INDEX_NAME, KeyGroups, Part, known_rows, tar_samples
 from shards.shard_errors import ShardError
 from shards.shard_set import ShardSet, finish, read_manifest
 from shards.writer import Edit, rewrite
@@ -51,6 +53,8 @@ _PICTURED = f"""
 SELECT {KEY}, max(product.outcome) FROM product JOIN image ON image.id = product.image
 WHERE product.outcome IN ('placeholder', 'label-conflict', 'near-duplicate') AND image.sha256 IS NOT NULL GROUP BY 1
 """  # noqa: S608  (constants)
+_KEY = "S20"  # as `crawler.verdicts.KEY` makes them
+_REMEMBERED = "SELECT key, position, packed FROM sample WHERE shard = ? ORDER BY position"
 _COST = ("pages", "requests", "bytes", "seconds")
 
 
@@ -82,19 +86,24 @@ def settle(
     _rewrite(db, shelf, labels, doomed, on_step)
     shelf.commit()
     on_step("groups of near-duplicates")
-    keys = [row[0] for row in db.execute("SELECT key FROM sample ORDER BY key")]
-    hashes = (row[0] for row in db.execute("SELECT dhash FROM sample ORDER BY key"))
-    groups = dict(zip(keys, groups_of(hashes, len(keys)), strict=True))
+    groups = _groups(db)
     on_step("indexes and manifest")
     _publish(db, shelf, site, labels, groups, spent)
     write_drops(db, shelf.folder)
-    number = len(set(groups.values()))
-    db.executemany(
-        "INSERT OR REPLACE INTO meta VALUES (?, ?)", [("stage", "done"), ("published", "1"), ("groups", str(number))]
-    )
+    number = int(groups.numbers.max(initial=-1)) + 1
+    # what it cost too: a kill may come before the report is made
+    told = [("stage", "done"), ("published", "1"), ("groups", str(number)), ("spent", json.dumps(spent))]
+    db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", told)
     shelf.commit()
     remove_leftovers(db, shelf.folder, shelf.staging)
     return number
+
+
+def _groups(db: sqlite3.Connection) -> KeyGroups:
+    count = db.execute("SELECT count(*) FROM sample").fetchone()[0]
+    keys = np.fromiter((row[0] for row in db.execute("SELECT key FROM sample ORDER BY key")), _KEY, count)
+    hashes = (row[0] for row in db.execute("SELECT dhash FROM sample ORDER BY key"))
+    return KeyGroups(keys, groups_of(hashes, count))
 
 
 def _keep_pictures(db: sqlite3.Connection, shelf: Shelf, doomed: dict[int, list[str]]) -> None:
@@ -140,9 +149,10 @@ def _rewrite(
         if shelf.in_use(shard):
             number = shelf.new_shard()
             rewrite(shelf.path_of(shard), changed, target=shelf.staging / shelf.path_of(number).name)
-            db.execute("UPDATE sample SET shard = ? WHERE shard = ?", (number, shard))
+            db.execute("UPDATE sample SET shard = ?, packed = NULL WHERE shard = ?", (number, shard))
         else:
             rewrite(shelf.path_of(shard), changed)
+            db.execute("UPDATE sample SET packed = NULL WHERE shard = ?", (shard,))
     db.executemany("UPDATE sample SET told = ?, generation = ?, place = ? WHERE key = ?", amended)
 
 
@@ -158,10 +168,12 @@ def _publish(
     shelf: Shelf,
     site: Site,
     labels: list[str],
-    groups: dict[str, int],
+    groups: KeyGroups,
     spent: dict[str, Any],
 ) -> None:
-    tars = shelf.move_in(row[0] for row in db.execute("SELECT DISTINCT shard FROM sample ORDER BY shard"))
+    shards = [row[0] for row in db.execute("SELECT DISTINCT shard FROM sample ORDER BY shard")]
+    tars = shelf.move_in(shards)
+    numbers = dict(zip(tars, shards, strict=True))
     source = {
         "kind": "crawl",
         "site": site.site.name,
@@ -172,7 +184,17 @@ def _publish(
         **spent,
     }
     if not _is_published(shelf.folder, tars, labels, source):
-        finish(shelf.folder, labels, source=source, groups=groups, tars=tars).close()
+        known = partial(_known, db, numbers)
+        finish(shelf.folder, labels, source=source, groups=groups, tars=tars, known=known).close()
+
+
+def _known(db: sqlite3.Connection, numbers: dict[Path, int], path: Path) -> Part | None:
+    """The index rows of a shard that is as it was written in the crawl."""
+    rows = db.execute(_REMEMBERED, (numbers[path],)).fetchall()
+    keys, positions, packed = zip(*rows, strict=True)
+    if None in packed:
+        return None
+    return known_rows(path, np.array(keys, _KEY), np.array(positions), b"".join(packed))
 
 
 def _is_published(folder: Path, tars: list[Path], labels: list[str], source: dict[str, Any]) -> bool:

@@ -41,7 +41,8 @@ class Thumbnail:
     sha256: bytes
     dhash: bytes
     content_type: str | None = None  # where the header names another image type than the content's
-    members: tuple[bytes, bytes] | None = None  # of the sample in a tar, before and after the body
+    # of the sample in a tar: its bytes before and after the body, and its row in an index
+    members: tuple[bytes, bytes, bytes] | None = None
 
     @property
     def key(self) -> str:

@@ -21,7 +21,18 @@ from shards import tar
 from shards.address import is_address, local_or_address
 from shards.errors import brief
 from shards.files import fsync_folder, sha256_of, write_atomic
-from shards.index import INDEX_NAME, Index, TarSample, load_index, map_file, tar_samples, walk_tars, write_index
+from shards.index import (
+    INDEX_NAME,
+    Index,
+    KeyGroups,
+    Part,
+    TarSample,
+    load_index,
+    map_file,
+    tar_samples,
+    walk_tars,
+    write_index,
+)
 from shards.manifest import FORMAT, MANIFEST_NAME, VERSION, Manifest, digest_of, parse_manifest, read_manifest
 from shards.quarantine import Quarantined, read_quarantine
 from shards.sample import EXTENSIONS, Sample
@@ -64,8 +75,9 @@ def finish(
     *,
     source: dict[str, Any],
     split: str | None = None,
-    groups: Mapping[str, int] | None = None,
+    groups: Mapping[str, int] | KeyGroups | None = None,
     tars: Sequence[Path] | None = None,
+    known: Callable[[Path], Part | None] = lambda path: None,
 ) -> ShardSet:
     """Makes a shard set of the sealed tars in `folder`, ours or other people's; also the way to rebuild one.
 
@@ -81,6 +93,7 @@ def finish(
         split: name of the part, if the set is one.
         groups: group number by key (near-duplicates share one); without it `group` in the samples' JSON.
         tars: the set's own, in order; without it every *.tar in `folder`.
+        known: what `shards.index.known_rows` gives of a tar, which then is not walked; only with `groups`.
 
     Raises:
         TarDamaged, ComponentMissing, BadLabel, DuplicateKey: the tars are no shard set.
@@ -88,7 +101,7 @@ def finish(
     tars = sorted(folder.glob("*.tar")) if tars is None else tars
     with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL and runs beside the walk
         digests = pool.map(sha256_of, tars)
-        walked = walk_tars(tars, labels, groups)
+        walked = walk_tars(tars, labels, groups, known)
         shards = [
             ShardInfo(path.name, samples, path.stat().st_size, digest)
             for path, samples, digest in zip(tars, walked.samples, digests, strict=True)
@@ -139,15 +152,14 @@ def rebuild(folder: Path, labels: Sequence[str] | None = None) -> ShardSet:
     return finish(folder, labels or known, source=source, split=split, groups=_known_groups(folder))
 
 
-def _known_groups(folder: Path) -> dict[str, int] | None:
+def _known_groups(folder: Path) -> KeyGroups | None:
     """Group number by key as the old index has them; a crawl keeps them nowhere else."""
     try:
         manifest = read_manifest(folder)
         index = load_set_index(folder, manifest)
     except ShardError:
         return None
-    groups = index.rows["group"].tolist()
-    return {bytes(key).decode("utf-8", "surrogateescape"): group for key, group in zip(index.keys, groups, strict=True)}
+    return KeyGroups(index.keys[index.order], index.rows["group"][index.order])
 
 
 def _tars(folder: Path, manifest: Manifest) -> Sequence[memoryview]:

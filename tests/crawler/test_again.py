@@ -14,7 +14,7 @@ from crawler.crawl import crawl
 from crawler.crawl_errors import NothingFound
 from crawler.limits import Limits
 from crawler.site import Site, load_site
-from shards.shard_set import ShardSet
+from shards.shard_set import ShardSet, rebuild
 
 FAST = Limits(per_host=8, rate_per_host=0, retries=0, retry_floor=0, robots_retries=0, total_s=10)
 
@@ -148,3 +148,30 @@ async def test_of_two_addresses_with_the_same_bytes_the_first_in_the_shop_counts
         meta = found.meta(0)
     assert (meta["image_url"], meta["final_url"], meta["product_url"]) == (f"{url}i/a.jpg",) * 2 + (f"{url}p/a",)
     assert (meta["etag"], meta.get("content_type")) == ('"a"', "image/png")
+
+
+async def test_a_kill_between_the_set_and_its_report_costs_neither(start_web, make_picture, tmp_path, monkeypatch):
+    url = await start_web(shop(make_picture, 0))
+
+    async def killed(self: Any, *, already_finished: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr("crawler.crawl._Crawl._report", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await crawl(site(url), tmp_path / "set", limits=FAST)
+    with ShardSet.open(tmp_path / "set") as found:
+        told = {name: found.manifest.source[name] for name in ("pages", "requests", "bytes", "seconds")}
+    again = await crawl(site(url), tmp_path / "set", limits=FAST)
+    assert again.already_finished
+    assert told == {"pages": again.pages, "requests": again.requests, "bytes": again.bytes, "seconds": again.seconds}
+
+
+async def test_the_index_of_a_crawl_is_that_of_its_tars(start_web, make_picture, tmp_path, monkeypatch):
+    folder = tmp_path / "set"
+    with monkeypatch.context() as context:
+        context.setattr("shards.index._walk_tar", None)  # not walked: the crawl knows what it wrote
+        assert (await crawl(site(await start_web(shop(make_picture, 0))), folder, limits=FAST)).kept == 5
+    made = {path.name: path.read_bytes() for path in folder.glob("*.idx")}
+    rebuild(folder).close()
+    assert {path.name: path.read_bytes() for path in folder.glob("*.idx")} == made
