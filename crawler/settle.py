@@ -27,7 +27,7 @@ from crawler.shelf import Shelf, remove_leftovers
 from crawler.site import Site
 from crawler.verdicts import KEY, groups_of
 from shards import tar
-from shards.files import map_file
+from shards.files import give_back_memory, map_file
 from shards.index import INDEX_NAME, KeyGroups, Part, known_rows, tar_samples
 from shards.shard_errors import ShardError
 from shards.shard_set import ShardSet, finish, read_manifest
@@ -100,10 +100,14 @@ def settle(
 
 
 def _groups(db: sqlite3.Connection) -> KeyGroups:
+    db.execute("PRAGMA shrink_memory")
+    give_back_memory()  # and what fetching took
     count = db.execute("SELECT count(*) FROM sample").fetchone()[0]
     keys = np.fromiter((row[0] for row in db.execute("SELECT key FROM sample ORDER BY key")), _KEY, count)
     hashes = (row[0] for row in db.execute("SELECT dhash FROM sample ORDER BY key"))
-    return KeyGroups(keys, groups_of(hashes, count))
+    groups = KeyGroups(keys, groups_of(hashes, count))
+    give_back_memory()
+    return groups
 
 
 def _keep_pictures(db: sqlite3.Connection, shelf: Shelf, doomed: dict[int, list[str]]) -> None:

@@ -150,4 +150,6 @@ def groups_of(hashes: Iterable[bytes], count: int) -> NDArray[np.int64]:
     for at in range(0, count, _TOGETHER):  # not all hashes at once: each costs 200 bytes
         some = b"".join(islice(remaining, _TOGETHER))
         rows[at : at + _TOGETHER] = np.frombuffer(some, np.uint8).reshape(-1, size)
-    return duplicates.groups(rows)
+    given = [rows]
+    del rows  # the hashes are gone before what is made of them takes more
+    return duplicates.groups(given.pop())

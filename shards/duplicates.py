@@ -119,14 +119,18 @@ def groups(hashes: NDArray[np.uint8], max_distance: int = DEFAULT_DISTANCE) -> N
 
     Returns:
         int64 (N,): group numbers from 0, in the order of each group's first member.
+
+    Whoever keeps no reference to `hashes` needs that much less memory.
     """
     if not len(hashes):
         return np.zeros(0, np.int64)
     packed = np.ascontiguousarray(hashes).view(f"V{hashes.shape[1]}").ravel()
     # equal ones cost nothing below
     first, inverse = np.unique(packed, return_index=True, return_inverse=True)[1:]
+    pairs = near_pairs(hashes, max_distance, first) if max_distance else ()
+    del packed, hashes
     with one_thread():
-        found = components(len(first), near_pairs(hashes, max_distance, first) if max_distance else ())
+        found = components(len(first), pairs)
     return _renumber(found[inverse])
 
 

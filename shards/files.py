@@ -6,9 +6,10 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MAPPED", "as_text", "forget", "fsync_folder", "map_file", "sha256_of", "write_atomic"]
+__all__ = ["MAPPED", "as_text", "forget", "fsync_folder", "give_back_memory", "map_file", "sha256_of", "write_atomic"]
 
 
 def as_text(name: str) -> str:
@@ -74,3 +75,11 @@ def forget(view: memoryview, begin: int, end: int) -> None:
     first, last = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
     if isinstance(view.obj, mmap.mmap) and len(view) == len(view.obj) and last > first:
         view.obj.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def give_back_memory() -> None:
+    """Gives freed memory back to the system: glibc keeps what a thread has freed, tens of MB after large arrays."""
+    import ctypes  # numpy has it already, whoever needs this
+
+    with suppress(OSError, AttributeError):  # another libc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -24,8 +24,8 @@ _SMALL = 2048  # hashes; up to here finding directions costs more than comparing
 _DIRECTIONS = 64  # 32 leave 80 times the pairs, 96 cost as much as they save
 _SAMPLE = 2048  # rows that tell where the principal directions lie; any orthogonal ones would be exact
 _MARGIN, _ROUNDS = 16, 3  # of the subspace iteration that finds them: a tenth of the time and memory of a whole eigh
-_WIDE = 1 << 18  # rows whose places are kept in full: 64 MB, and a fifth less time than in half precision
-_CHUNK = 1024  # rows unpacked at a time: a bit as a float32 is 32 times larger
+_WIDE = 1 << 16  # rows whose places are kept in full: 16 MB, and a tenth less time than in half precision
+_CHUNK = 256  # rows unpacked at a time: a bit as a float32 is 32 times larger
 _MEASURES = 3  # and the number of bits set; in more dimensions the leaves get too long
 _LEAF = 128  # rows
 _COLUMNS = 1024  # of the product at a time: with a leaf's rows 512 KB of float32, which stay in the core's cache
@@ -37,20 +37,23 @@ _BAND_COST = 64  # a pair out of a bucket costs as much as so many cells of the 
 def near_pairs(hashes: NDArray[np.uint8], max_distance: int, rows: NDArray[np.int64] | None = None) -> Iterator[Pairs]:
     """Yields, in chunks, every pair of rows that is near (`shards.duplicates.groups` says what near is).
 
-    Memory: one copy of the hashes, 160 bytes a row beside it, and some 40 MB whatever their number.
+    Memory: one copy of the hashes, 160 bytes a row beside it, and some 25 MB whatever their number; `hashes` itself is
+    let go of before most of it is needed.
 
     Args:
         hashes: uint8 (N, bytes).
         max_distance: in bits, at least 1.
         rows: those to compare, by number, no two of them equal; all of `hashes` by default. Pairs count in `rows`.
     """
-    counts = np.bitwise_count(hashes).sum(axis=1, dtype=np.uint32)
+    counts = np.concatenate([np.bitwise_count(some).sum(axis=1, dtype=np.int64) for some in _blocks(hashes)])
     if rows is not None:
         counts = counts[rows]
     order = np.argsort(counts, kind="stable")
     words = np.zeros((len(order), -(-hashes.shape[1] // 8)), np.uint64)
-    words.view(np.uint8)[:, : hashes.shape[1]] = hashes[order if rows is None else rows[order]]
-    counts = counts[order].astype(np.int64)
+    for some, out in zip(_blocks(order if rows is None else rows[order]), _blocks(words.view(np.uint8)), strict=True):
+        out[:, : hashes.shape[1]] = hashes[some]
+    counts = counts[order]
+    del hashes  # which is the caller's last copy, if it has given its own away
     for left, right in _together(_candidates(words, counts, max_distance)):
         limit = np.minimum(max_distance, (counts[left] + counts[right]) // 10)
         for column in words.T:  # most pairs are over their limit after a few words
