@@ -185,6 +185,13 @@ def loaders(
         console.out.print("", target_table(data), sep="\n")
     told = " (a claim needs 5 rounds)" if data["verdict"]["targets"] and rounds < 5 else ""
     console.out.print(f"\n{data['verdict']['sentence'].partition(';')[0]}{told}")
+    for target in data["verdict"]["targets"]:
+        if target["verdict"] != "reached" and target.get("ceiling", target["wanted"]) < target["wanted"]:
+            name = target["name"].partition(" / ")[2]
+            console.out.print(
+                f"{target['wanted']:g} times {name} is out of reach of any loader here that decodes every epoch: decoding"
+                f" alone is {target['ceiling']:.2f} times {name}"
+            )
     if peers is None and not only:
         console.note("LitData, MosaicML Streaming, SPDL and FFCV were not measured: --peers install brings them")
     if out is not None:

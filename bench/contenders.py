@@ -68,6 +68,7 @@ _ALL = (
         "stream-dali-gpu", "the same, DALI on the GPU", _stream("dali", "cuda"), ("nvidia.dali",), gpu=True, ours=True
     ),
     Contender("stream-pillow", "the same, Pillow threads", _stream("pillow"), ours=True),
+    Contender("decode", "the ceiling: simplejpeg alone, bytes in memory, their own order", peers.decode),
     Contender("tensor", "plain torch: one tensor in memory, index_select", peers.tensor, formats=("npy",)),
     Contender("memmap", "plain NumPy: .npy memory-mapped, fancy index", peers.memmap, formats=("npy",)),
     Contender("ffcv", "FFCV, jpg mode, its own compiled threads", peers.ffcv, ("ffcv",), ("beton",)),

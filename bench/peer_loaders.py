@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.loader_job import Batches, Job
 
-__all__ = ["dali", "ffcv", "imagefolder", "litdata", "mds", "memmap", "spdl", "tensor", "webdataset"]
+__all__ = ["dali", "decode", "ffcv", "imagefolder", "litdata", "mds", "memmap", "spdl", "tensor", "webdataset"]
 
 Open = Callable[[Job], Callable[[int], Batches]]
 
@@ -51,6 +52,40 @@ class _Decode:
 
 def _tars(job: Job) -> list[str]:
     return sorted(str(path) for path in Path(job.shards).glob("*.tar"))
+
+
+def decode(job: Job) -> Callable[[int], Batches]:
+    """The least that can be done for a set that is decoded every epoch: the bound for what streams."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+    import simplejpeg
+
+    from shards.shard_set import ShardSet
+
+    source = ShardSet.open(Path(job.shards))
+    images = [bytes(source.image(i)) for i in range(len(source))]
+    whole = [source.widths[i] == source.heights[i] == job.size and source.ext(i) == "jpg" for i in range(len(source))]
+    other = _Decode("simplejpeg", job.size)
+    out = np.empty((job.batch, job.size, job.size, 3), np.uint8)
+    pool = ThreadPoolExecutor(job.workers)
+
+    def some(first: int, last: int, rows: Any) -> None:
+        for number, row in zip(range(first, last), rows, strict=True):
+            if whole[number]:
+                simplejpeg.decode_jpeg(images[number], buffer=row)
+            else:
+                row[:] = other(images[number]).numpy()
+
+    def epoch(number: int) -> Batches:
+        for start in range(0, len(images), job.batch):
+            end = min(start + job.batch, len(images))
+            cut = np.linspace(start, end, job.workers + 1).astype(int).tolist()
+            parts = [(first, last, out[first - start : last - start]) for first, last in itertools.pairwise(cut)]
+            list(pool.map(lambda part: some(*part), parts))
+            yield out[: end - start], source.label_ids[start:end]
+
+    return epoch
 
 
 def tensor(job: Job) -> Callable[[int], Batches]:

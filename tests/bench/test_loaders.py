@@ -89,6 +89,15 @@ def test_times_and_memory_have_upper_bounds() -> None:
     assert "3 of 4 targets reached" in found["sentence"]
 
 
+def test_a_target_beyond_decoding_alone_is_said_to_be() -> None:
+    rates = {**RATES, "imagefolder": [3_000.0, 3_010, 2_990], "decode": [15_000.0, 15_100, 14_900]}
+    found = judge(rates, [], [])
+    target = next(one for one in found["targets"] if one["name"] == "stream-simplejpeg / imagefolder")
+    assert target["ceiling"] == pytest.approx(5, abs=0.05)
+    assert "stream-simplejpeg / imagefolder (missed: decoding alone would be 5.0" in found["sentence"]
+    assert "decoding alone" not in judge(rates | {"decode": [30_000.0, 30_100, 29_900]}, [], [])["sentence"]
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Any, Any]:
     """Forty pictures as the reference decode, and a job that finds it."""
