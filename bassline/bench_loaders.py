@@ -189,8 +189,8 @@ def loaders(
         if target["verdict"] != "reached" and target.get("ceiling", target["wanted"]) < target["wanted"]:
             name = target["name"].partition(" / ")[2]
             console.out.print(
-                f"{target['wanted']:g} times {name} is out of reach of any loader here that decodes every epoch: decoding"
-                f" alone is {target['ceiling']:.2f} times {name}"
+                f"{target['wanted']:g} times {name} is out of reach here of any loader that decodes every epoch:"
+                f" decoding alone is {target['ceiling']:.2f} times {name}"
             )
     if peers is None and not only:
         console.note("LitData, MosaicML Streaming, SPDL and FFCV were not measured: --peers install brings them")

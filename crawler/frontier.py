@@ -666,9 +666,11 @@ class Frontier:
 
     def _seal(self) -> None:
         """After a commit: the ledger knows all the part holds, so a kill on either side of the rename is the same."""
-        self._writer.seal()
+        shard = self._writer.shard
+        info = self._writer.seal()
         self._db.execute("BEGIN")
         self._commit_position(self._writer)
+        self._db.execute("INSERT OR REPLACE INTO sealed VALUES (?, ?, ?)", (shard, info.bytes, info.sha256))
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")
 

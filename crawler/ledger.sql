@@ -72,6 +72,11 @@ CREATE TABLE IF NOT EXISTS sample (
     generation INTEGER NOT NULL,
     place TEXT NOT NULL                      -- category, page, position
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sealed (          -- what is known of a whole shard, so that it need not be read again
+    shard INTEGER PRIMARY KEY,
+    bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS robots (
     origin TEXT PRIMARY KEY,
     text TEXT,                               -- NULL: it has none

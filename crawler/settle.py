@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ from crawler.pictures import Pictures
 from crawler.places import NOW_TOLD, PLACE
 from crawler.shelf import Shelf, remove_leftovers
 from crawler.site import Site
-from crawler.verdicts import KEY, groups_of
-from shards import tar
+from crawler.verdicts import KEY, as_rows
+from shards import duplicates, tar
 from shards.files import give_back_memory, map_file
 from shards.index import INDEX_NAME, KeyGroups, Part, known_rows, tar_samples
 from shards.shard_errors import ShardError
 from shards.shard_set import ShardSet, finish, read_manifest
-from shards.writer import Edit, rewrite
+from shards.writer import Edit, ShardInfo, rewrite, shard_name
 
 __all__ = ["settle"]
 
@@ -54,6 +55,7 @@ SELECT {KEY}, max(product.outcome) FROM product JOIN image ON image.id = product
 WHERE product.outcome IN ('placeholder', 'label-conflict', 'near-duplicate') AND image.sha256 IS NOT NULL GROUP BY 1
 """  # noqa: S608  (constants)
 _KEY = "S20"  # as `crawler.verdicts.KEY` makes them
+_BESIDE = 20_000  # samples: of more, grouping takes memory that should be free again before the next thing takes some
 _REMEMBERED = "SELECT key, position, packed FROM sample WHERE shard = ? ORDER BY position"
 _COST = ("pages", "requests", "bytes", "seconds")
 
@@ -86,11 +88,12 @@ def settle(
     _rewrite(db, shelf, labels, doomed, on_step)
     shelf.commit()
     on_step("groups of near-duplicates")
-    groups = _groups(db)
-    on_step("indexes and manifest")
-    _publish(db, shelf, site, labels, groups, spent)
-    write_drops(db, shelf.folder)
-    number = int(groups.numbers.max(initial=-1)) + 1
+    with ThreadPoolExecutor(1) as pool:
+        groups = _groups(db, pool)
+        on_step("indexes and manifest")
+        _publish(db, shelf, site, labels, groups, spent)
+        write_drops(db, shelf.folder)
+        number = int(groups().numbers.max(initial=-1)) + 1
     # what it cost too: a kill may come before the report is made
     told = [("stage", "done"), ("published", "1"), ("groups", str(number)), ("spent", json.dumps(spent))]
     db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", told)
@@ -99,15 +102,19 @@ def settle(
     return number
 
 
-def _groups(db: sqlite3.Connection) -> KeyGroups:
+def _groups(db: sqlite3.Connection, pool: ThreadPoolExecutor) -> Callable[[], KeyGroups]:
+    """The groups of near-duplicates: of a few thousand samples they are made while the shards are indexed."""
     db.execute("PRAGMA shrink_memory")
     give_back_memory()  # and what fetching took
     count = db.execute("SELECT count(*) FROM sample").fetchone()[0]
     keys = np.fromiter((row[0] for row in db.execute("SELECT key FROM sample ORDER BY key")), _KEY, count)
-    hashes = (row[0] for row in db.execute("SELECT dhash FROM sample ORDER BY key"))
-    groups = KeyGroups(keys, groups_of(hashes, count))
+    given = [as_rows((row[0] for row in db.execute("SELECT dhash FROM sample ORDER BY key")), count)]
+    if count <= _BESIDE:
+        making = pool.submit(duplicates.groups, given.pop())
+        return lambda: KeyGroups(keys, making.result())
+    found = KeyGroups(keys, duplicates.groups(given.pop()))
     give_back_memory()
-    return groups
+    return lambda: found
 
 
 def _keep_pictures(db: sqlite3.Connection, shelf: Shelf, doomed: dict[int, list[str]]) -> None:
@@ -150,13 +157,11 @@ def _rewrite(
         db.executemany("DELETE FROM sample WHERE key = ?", gone)
         if not db.execute("SELECT 1 FROM sample WHERE shard = ? LIMIT 1", (shard,)).fetchone():
             continue  # nothing is left of it
-        if shelf.in_use(shard):
-            number = shelf.new_shard()
-            rewrite(shelf.path_of(shard), changed, target=shelf.staging / shelf.path_of(number).name)
-            db.execute("UPDATE sample SET shard = ?, packed = NULL WHERE shard = ?", (number, shard))
-        else:
-            rewrite(shelf.path_of(shard), changed)
-            db.execute("UPDATE sample SET packed = NULL WHERE shard = ?", (shard,))
+        number = shelf.new_shard() if shelf.in_use(shard) else shard
+        target = shelf.path_of(shard) if number == shard else shelf.staging / shelf.path_of(number).name
+        info = rewrite(shelf.path_of(shard), changed, target=target)
+        db.execute("UPDATE sample SET shard = ?, packed = NULL WHERE shard = ?", (number, shard))
+        db.execute("INSERT OR REPLACE INTO sealed VALUES (?, ?, ?)", (number, info.bytes, info.sha256))
     db.executemany("UPDATE sample SET told = ?, generation = ?, place = ? WHERE key = ?", amended)
 
 
@@ -172,7 +177,7 @@ def _publish(
     shelf: Shelf,
     site: Site,
     labels: list[str],
-    groups: KeyGroups,
+    groups: Callable[[], KeyGroups],
     spent: dict[str, Any],
 ) -> None:
     shards = [row[0] for row in db.execute("SELECT DISTINCT shard FROM sample ORDER BY shard")]
@@ -189,7 +194,8 @@ def _publish(
     }
     if not _is_published(shelf.folder, tars, labels, source):
         known = partial(_known, db, numbers)
-        finish(shelf.folder, labels, source=source, groups=groups, tars=tars, known=known).close()
+        sealed = [ShardInfo(shard_name(shard), 0, *told) for shard, *told in db.execute("SELECT * FROM sealed")]
+        finish(shelf.folder, labels, source=source, groups=groups, tars=tars, known=known, sealed=sealed).close()
 
 
 def _known(db: sqlite3.Connection, numbers: dict[Path, int], path: Path) -> Part | None:

@@ -78,6 +78,9 @@ def forget_lost(db: sqlite3.Connection, folder: Path) -> int:
     except ShardError:
         return 0  # not published yet, or not repaired
     named = {info.name for info in manifest.shards}
+    numbers = ((int(match[1]), info) for info in manifest.shards if (match := _SHARD.fullmatch(info.name)))
+    repaired = [(number, info.sha256) for number, info in numbers]
+    db.executemany("DELETE FROM sealed WHERE shard = ? AND sha256 <> ?", repaired)
     found = db.execute("SELECT shard, key FROM sample").fetchall()
     lost = [(key,) for shard, key in found if key not in keys and shard_name(shard) in named]
     db.executemany("DELETE FROM sample WHERE key = ?", lost)

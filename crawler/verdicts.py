@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["KEY", "decide", "groups_of"]
+__all__ = ["KEY", "as_rows", "decide", "groups_of"]
 
 KEY = "lower(hex(substr(image.sha256, 1, 10)))"  # a sample's key is 20 hex digits of its image's sha256
 
@@ -140,16 +140,21 @@ def _apply_quotas(db: sqlite3.Connection, site: Site) -> None:
 
 def groups_of(hashes: Iterable[bytes], count: int) -> NDArray[np.int64]:
     """The group of near-duplicates that each of `count` hashes is in, int64 (N,), counted from 0."""
-    import numpy as np  # 0.2 s with what it groups by: not at the start of a crawl
-
     from shards import duplicates
 
-    size = duplicates.HASH_BITS // 8
-    rows = np.empty((count, size), np.uint8)
+    given = [as_rows(hashes, count)]
+    return duplicates.groups(given.pop())  # the hashes are gone before what is made of them takes more
+
+
+def as_rows(hashes: Iterable[bytes], count: int) -> NDArray[np.uint8]:
+    """`count` hashes as uint8 (N, bytes)."""
+    import numpy as np  # 0.2 s with what it groups by: not at the start of a crawl
+
+    from shards.duplicates import HASH_BITS
+
+    rows = np.empty((count, HASH_BITS // 8), np.uint8)
     remaining = iter(hashes)
     for at in range(0, count, _TOGETHER):  # not all hashes at once: each costs 200 bytes
         some = b"".join(islice(remaining, _TOGETHER))
-        rows[at : at + _TOGETHER] = np.frombuffer(some, np.uint8).reshape(-1, size)
-    given = [rows]
-    del rows  # the hashes are gone before what is made of them takes more
-    return duplicates.groups(given.pop())
+        rows[at : at + _TOGETHER] = np.frombuffer(some, np.uint8).reshape(-1, rows.shape[1])
+    return rows

@@ -29,6 +29,7 @@ __all__ = [
     "IMAGE_EXTENSIONS",
     "INDEX_NAME",
     "ROW",
+    "Groups",
     "Index",
     "KeyGroups",
     "Part",
@@ -189,6 +190,8 @@ class KeyGroups:
         return found
 
 
+Groups = Mapping[str, int] | KeyGroups | Callable[[], KeyGroups]
+"""The group of each key; a callable is called once it is needed."""
 Part = tuple[NDArray[Any], NDArray[np.bytes_]]
 """One tar's rows (_BUILD, (N,)) and keys (S, (N,))."""
 
@@ -196,7 +199,7 @@ Part = tuple[NDArray[Any], NDArray[np.bytes_]]
 def walk_tars(
     paths: Sequence[Path],
     labels: Sequence[str],
-    groups: Mapping[str, int] | KeyGroups | None = None,
+    groups: Groups | None = None,
     known: Callable[[Path], Part | None] = lambda path: None,
 ) -> Walked:
     """Walks every tar once, and writes its .idx on the way.
@@ -215,6 +218,8 @@ def walk_tars(
     samples = [len(part) for part, _ in walks]
     keys = np.concatenate([part for _, part in walks] or [np.zeros(0, "S1")])
     rows = np.zeros(sum(samples), ROW)
+    if callable(groups):
+        groups = groups()
     if groups is None:
         group = np.concatenate([part["group"] for part, _ in walks] or [np.zeros(0, np.int64)])
     elif isinstance(groups, KeyGroups):

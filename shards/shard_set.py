@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,6 +23,7 @@ from shards.errors import brief
 from shards.files import fsync_folder, sha256_of, write_atomic
 from shards.index import (
     INDEX_NAME,
+    Groups,
     Index,
     KeyGroups,
     Part,
@@ -75,9 +76,10 @@ def finish(
     *,
     source: dict[str, Any],
     split: str | None = None,
-    groups: Mapping[str, int] | KeyGroups | None = None,
+    groups: Groups | None = None,
     tars: Sequence[Path] | None = None,
     known: Callable[[Path], Part | None] = lambda path: None,
+    sealed: Iterable[ShardInfo] = (),
 ) -> ShardSet:
     """Makes a shard set of the sealed tars in `folder`, ours or other people's; also the way to rebuild one.
 
@@ -94,13 +96,19 @@ def finish(
         groups: group number by key (near-duplicates share one); without it `group` in the samples' JSON.
         tars: the set's own, in order; without it every *.tar in `folder`.
         known: what `shards.index.known_rows` gives of a tar, which then is not walked; only with `groups`.
+        sealed: what a writer said of tars: one that has that size is not read again for its sha256.
 
     Raises:
         TarDamaged, ComponentMissing, BadLabel, DuplicateKey: the tars are no shard set.
     """
     tars = sorted(folder.glob("*.tar")) if tars is None else tars
+    digest_of_size = {(info.name, info.bytes): info.sha256 for info in sealed}
+
+    def sha256(path: Path) -> str:
+        return digest_of_size.get((path.name, path.stat().st_size)) or sha256_of(path)
+
     with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL and runs beside the walk
-        digests = pool.map(sha256_of, tars)
+        digests = pool.map(sha256, tars)
         walked = walk_tars(tars, labels, groups, known)
         shards = [
             ShardInfo(path.name, samples, path.stat().st_size, digest)

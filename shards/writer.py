@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -100,6 +101,7 @@ class ShardWriter:
         self.recovered: ShardInfo | None = None
         self._file: BinaryIO | None = None
         self._position = 0
+        self._digest: Any = None  # of all that was written, where nothing was there before
         folder.mkdir(parents=True, exist_ok=True)
         sealed = folder / shard_name(shard)
         if sealed.exists():
@@ -141,9 +143,12 @@ class ShardWriter:
     def append(self, before: bytes, image: bytes, after: bytes) -> Placement:
         """`add` for what `encode` has made of a sample already."""
         file = self._file or self._open(0)
-        file.write(b"".join((before, image, after)))  # one call a sample, not one a member
+        content = b"".join((before, image, after))  # one call a sample, not one a member
+        file.write(content)
+        if self._digest is not None:
+            self._digest.update(content)
         at = self._position
-        self._position += len(before) + len(image) + len(after)
+        self._position += len(content)
         self.samples += 1
         return Placement(self.shard, at, at + tar.BLOCK, len(image))
 
@@ -162,14 +167,18 @@ class ShardWriter:
         part, sealed = self.part, self.folder / shard_name(self.shard)
         file = self._file or self._open(0)
         if self.samples:
-            file.write(tar.end_blocks(self._position))
+            end = tar.end_blocks(self._position)
+            file.write(end)
+            if self._digest is not None:
+                self._digest.update(end)
             self.sync()
         file.close()
         self._file = None
         if not self.samples:
             part.unlink()
             return ShardInfo(sealed.name, 0, 0, "")
-        info = ShardInfo(sealed.name, self.samples, part.stat().st_size, sha256_of(part))
+        digest = sha256_of(part) if self._digest is None else self._digest.hexdigest()
+        info = ShardInfo(sealed.name, self.samples, part.stat().st_size, digest)
         part.rename(sealed)
         fsync_folder(self.folder)
         self.shard, self.samples, self._position = self.shard + 1, 0, 0
@@ -207,6 +216,7 @@ class ShardWriter:
         file.truncate(committed_bytes)
         file.seek(committed_bytes)
         self._file, self._position = file, committed_bytes
+        self._digest = None if committed_bytes else hashlib.sha256()
         return file
 
 
@@ -282,7 +292,7 @@ def rewrite(
         TarDamaged: the tar cannot be walked; it is left as it was.
     """
     target = target or path
-    samples = 0
+    samples, digest = 0, hashlib.sha256()
 
     def pieces() -> Iterator[bytes | memoryview]:
         nonlocal samples
@@ -290,13 +300,17 @@ def rewrite(
         for key, members in groupby(tar.walk(data, path), lambda member: tar.split_name(member.name)[0]):
             kept = _edited(data, key, list(members), edits, on_removed)
             samples += bool(kept)
-            size += sum(map(len, kept))
-            yield from kept
-        yield tar.end_blocks(size)
+            for piece in kept:
+                size += len(piece)
+                digest.update(piece)
+                yield piece
+        end = tar.end_blocks(size)
+        digest.update(end)
+        yield end
 
     data = map_file(path)
     write_atomic(target, pieces())
-    return ShardInfo(target.name, samples, target.stat().st_size, sha256_of(target))
+    return ShardInfo(target.name, samples, target.stat().st_size, digest.hexdigest())
 
 
 def _edited(
@@ -354,14 +368,15 @@ def write_set(
     shutil.rmtree(beside, ignore_errors=True)  # what a killed attempt left
     beside.mkdir(parents=True)
     try:
+        sealed = []
         with ShardWriter(beside, max_samples=shard_samples) as writer:
             for sample in samples:
                 writer.add(sample)
                 if writer.full:
-                    writer.seal()
+                    sealed.append(writer.seal())
             if writer.samples:
-                writer.seal()
-        finish(beside, labels, source=source, split=split, groups=groups).close()
+                sealed.append(writer.seal())
+        finish(beside, labels, source=source, split=split, groups=groups, sealed=sealed).close()
         beside.rename(folder)
         fsync_folder(folder.parent)
     except BaseException:

@@ -100,8 +100,20 @@ def test_reopening_cuts_off_what_was_not_committed(tmp_path: Path, make: Make) -
         assert writer.position == committed
         writer.add(samples[2])
         writer.add(samples[3])
-        assert writer.seal().samples == 4
+        info = writer.seal()
+    assert (info.samples, info.sha256) == (4, hashlib.sha256(whole).hexdigest())
     assert (tmp_path / "cut" / shard_name(0)).read_bytes() == whole
+
+
+def test_what_a_writer_says_of_a_tar_is_believed_while_it_has_its_size(tmp_path: Path, make: Make) -> None:
+    with ShardWriter(tmp_path) as writer:
+        writer.add(make(0))
+        info = writer.seal()
+    told = replace(info, sha256="0" * 64)
+    with finish(tmp_path, ["a"], source={}, sealed=[told]) as made:
+        assert made.manifest.shards[0].sha256 == "0" * 64
+    with finish(tmp_path, ["a"], source={}, sealed=[replace(told, bytes=info.bytes + 1)]) as made:
+        assert made.manifest.shards == (info,)
 
 
 def test_a_seal_that_was_not_committed_is_recognised(tmp_path: Path, make: Make) -> None:
