@@ -204,11 +204,11 @@ def _served(images: int, on_progress: OnProgress | None, **options: Any) -> Iter
 
 
 def _run(
-    name: str, server: Server, addresses: Path, out: Path, peers: Path, images: int
+    name: str, server: Server, addresses: Path, out: Path, peers: Path, images: int, look_s: float = 0.05
 ) -> tuple[Ended, dict[str, Any]]:
     """One process of a contender: what it cost, and seconds of its stages where it tells them."""
     contender = CONTENDERS[name]
-    ended = watch(contender.command(server, addresses, out, peers), env=_environment())
+    ended = watch(contender.command(server, addresses, out, peers), env=_environment(), look_s=look_s)
     if ended.code:
         raise ContenderFailed(name, ended.complained.strip().rpartition("\n")[2])
     stored = contender.stored(out)
@@ -240,7 +240,7 @@ def crawl_memory(*, images: int = 8000, times: int = 10, on_progress: OnProgress
         with _served(count, on_progress) as (server, folder):
             if on_progress:
                 on_progress(turn, len(sizes), f"{count:,} images")
-            found[name] = _run("bassline", server, folder / "addresses.txt", folder / "out", Path(), count)
+            found[name] = _run("bassline", server, folder / "addresses.txt", folder / "out", Path(), count, look_s=0.02)
     peaks = {name: ended.peak_mib for name, (ended, _) in found.items()}
     growth = peaks["large"] / peaks["crawl"]
     met = max(peaks.values()) < PEAK_MIB and growth <= GROWTH

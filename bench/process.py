@@ -109,7 +109,7 @@ class Ended:
         wall_s: from its start to its end.
         cpu_s: user and system seconds, of its reaped children too.
         peak_mib: the most that its whole tree held at one time (resident; pages that two processes share count twice),
-            looked at every 20 ms, and at least what the largest of them says its own peak was.
+            looked at every `look_s`, and at least what the largest of them says its own peak was.
         said, complained: standard output and error.
     """
 
@@ -121,13 +121,15 @@ class Ended:
     complained: str
 
 
-_LOOK_S = 0.02
-
-
 def watch(
-    command: Sequence[str], *, env: Mapping[str, str] | None = None, folder: Path | None = None, limit_s: float = 3600
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    limit_s: float = 3600,
+    look_s: float = 0.05,
 ) -> Ended:
-    """Runs a command to its end, in a session of its own, and looks at its memory on the way (1 % of a core).
+    """Runs a command to its end, in a session of its own, and looks at its memory on the way (half a percent of a core).
 
     What runs longer than `limit_s` is killed with all its children.
     """
@@ -142,7 +144,7 @@ def watch(
         descriptor = os.pidfd_open(child.pid)
         try:
             ended.register(descriptor, select.POLLIN)
-            while not ended.poll(_LOOK_S * 1000):
+            while not ended.poll(look_s * 1000):
                 peak = max(peak, _held_mib(child.pid))
                 if monotonic() - begun > limit_s:
                     os.killpg(child.pid, signal.SIGKILL)
