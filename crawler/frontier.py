@@ -35,9 +35,10 @@ from crawler.provenance import Told
 from crawler.quota import promising_before, with_surplus
 from crawler.refresh import Vanished, begin_refresh, reopen, to_reopen
 from crawler.robots import KeptRobots
-from crawler.shelf import Shelf, forget_lost, remove_leftovers
+from crawler.shelf import Shelf, forget_lost, look_for_doomed, remove_leftovers
 from crawler.thumbnails import Thumbnail
 from shards.files import fsync_folder
+from shards.known_rows import PACKED
 from shards.writer import MAX_SAMPLES, ShardWriter
 
 __all__ = ["LEDGER_NAME", "Category", "Frontier", "Job", "Result", "Unchanged"]
@@ -165,6 +166,7 @@ class Frontier:
             self._published = self._meta("published") is not None
             self._pictures = Pictures(self._db)
             remove_leftovers(self._db, self.folder, self._staging)
+            look_for_doomed(self._db, self.folder, self._staging)
             self._writer = self._reopen_part()
         except (OSError, sqlite3.Error) as error:
             self._db.close()
@@ -685,7 +687,7 @@ class Frontier:
 
 _SCHEMA = (resources.files("crawler") / "ledger.sql").read_text(encoding="utf-8").strip().removesuffix(";")
 # of the tables themselves, so that nobody has to remember to count on: a ledger with others is not read
-_LEDGER_VERSION = crc32(re.sub(r"--.*|\s+", "", _SCHEMA).encode()) & 0x7FFFFFFF
+_LEDGER_VERSION = crc32((re.sub(r"--.*|\s+", "", _SCHEMA) + PACKED.format).encode()) & 0x7FFFFFFF
 _LIST_CATEGORY = """
 INSERT INTO category (url, depth, path, label, explored)
 SELECT ?, -1, '[]', '', 1 WHERE NOT EXISTS (SELECT 1 FROM category WHERE depth = -1)

@@ -69,7 +69,7 @@ CREATE TABLE IF NOT EXISTS sample (
     packed BLOB,
     -- what the shard says of it, to know what the end of the crawl has to amend
     told INTEGER NOT NULL,                   -- hash of label, addresses, maker and title
-    generation INTEGER NOT NULL,
+    generation INTEGER NOT NULL,             -- below 0: -1 less it, of one that is being left out
     place TEXT NOT NULL                      -- category, page, position
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sealed (          -- what is known of a whole shard, so that it need not be read again

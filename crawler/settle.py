@@ -151,6 +151,9 @@ def _rewrite(
             known["row"] = json.loads(row)
         edits.setdefault(shard, {})[key] = Edit(numbers[label], partial(_with, known))
         amended.append((told, generation, place, key))
+    if edits:
+        _doubt(db, edits, [key for *_, key in amended])
+        shelf.commit()
     for done, (shard, changed) in enumerate(sorted(edits.items()), start=1):
         on_step(f"shard {done:,} of {len(edits):,} that change")
         gone = [(key,) for key, edit in changed.items() if edit is None]
@@ -160,9 +163,23 @@ def _rewrite(
         number = shelf.new_shard() if shelf.in_use(shard) else shard
         target = shelf.path_of(shard) if number == shard else shelf.staging / shelf.path_of(number).name
         info = rewrite(shelf.path_of(shard), changed, target=target)
-        db.execute("UPDATE sample SET shard = ?, packed = NULL WHERE shard = ?", (number, shard))
+        db.execute("UPDATE sample SET shard = ? WHERE shard = ?", (number, shard))
         db.execute("INSERT OR REPLACE INTO sealed VALUES (?, ?, ?)", (number, info.bytes, info.sha256))
     db.executemany("UPDATE sample SET told = ?, generation = ?, place = ? WHERE key = ?", amended)
+
+
+def _doubt(db: sqlite3.Connection, edits: dict[int, dict[str, Edit | None]], amended: list[str]) -> None:
+    """Notes that shards may be other than the ledger says: a kill undoes there what is done to them from here on.
+
+    The next run's verdicts may be others. What it has to amend it amends again, and what was to go is looked for when
+    the ledger is opened (`crawler.shelf.look_for_doomed`).
+    """
+    shards = [(shard,) for shard in edits]
+    db.executemany("UPDATE sample SET packed = NULL WHERE shard = ?", shards)
+    db.executemany("DELETE FROM sealed WHERE shard = ?", shards)
+    db.executemany("UPDATE sample SET told = ~told WHERE key = ?", [(key,) for key in amended])
+    doomed = [(key,) for changed in edits.values() for key, edit in changed.items() if edit is None]
+    db.executemany("UPDATE sample SET generation = -1 - generation WHERE key = ?", doomed)
 
 
 def _with(known: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:

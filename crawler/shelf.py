@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.files import fsync_folder
+from shards import tar
+from shards.files import fsync_folder, map_file
 from shards.manifest import read_manifest
 from shards.shard_errors import ShardError
 from shards.writer import shard_name
 
-__all__ = ["Shelf", "forget_lost", "remove_leftovers"]
+__all__ = ["Shelf", "forget_lost", "look_for_doomed", "remove_leftovers"]
 
 _SHARD = re.compile(r"shard-(\d+)\.tar")
 
@@ -85,6 +86,28 @@ def forget_lost(db: sqlite3.Connection, folder: Path) -> int:
     lost = [(key,) for shard, key in found if key not in keys and shard_name(shard) in named]
     db.executemany("DELETE FROM sample WHERE key = ?", lost)
     return len(lost)
+
+
+def look_for_doomed(db: sqlite3.Connection, folder: Path, staging: Path) -> None:
+    """After a kill while shards were written anew: forgets samples that were to go and are gone, keeps the others.
+
+    What is kept after all and not in the shards is fetched again.
+    """
+    doomed: dict[int, list[str]] = {}
+    for shard, key in db.execute("SELECT shard, key FROM sample WHERE generation < 0"):
+        doomed.setdefault(shard, []).append(key)
+    if not doomed:
+        return
+    gone = []
+    for shard, keys in doomed.items():
+        staged = staging / shard_name(shard)
+        path = staged if staged.exists() else folder / shard_name(shard)
+        there = {tar.split_name(member.name)[0] for member in tar.walk(map_file(path), path)} if path.exists() else ()
+        gone += [(key,) for key in keys if key not in there]
+    db.execute("BEGIN")
+    db.executemany("DELETE FROM sample WHERE key = ?", gone)
+    db.execute("UPDATE sample SET generation = -1 - generation WHERE generation < 0")
+    db.execute("COMMIT")
 
 
 def remove_leftovers(db: sqlite3.Connection, folder: Path, staging: Path) -> None:

@@ -8,6 +8,7 @@ slow is too slow, which answers are worth reading.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import resource
 import select
@@ -34,6 +35,8 @@ _FEWEST, _MOST = 64, 4096  # connections that stay open
 _DNS_S = 300.0  # a name's answer counts so long
 _LOOK_S = 0.05  # between two looks at the clock for all transfers
 _LINE, _LINES, _HEAD = 8190, 128, 65_536  # of headers: bytes of one, their number, bytes of all
+_STATUS = re.compile(rb"[1-9]\d\d")
+_DIGITS = 19  # of a length; Python refuses to read 4,301
 _EMPTY = 2  # bytes of an empty line
 _UNWANTED = 65_536  # bytes of a body nobody wants that are read to keep its connection
 _ENCODINGS = frozenset({"identity", "gzip", "x-gzip", "deflate"})
@@ -279,21 +282,19 @@ class Transport:
         return pycurl.SOCKET_BAD
 
     def _headers_are_in(self, exchange: Exchange) -> int | None:
-        """Reads the headers that have come, up to an empty line; of 1xx answers nothing is read."""
+        """Reads the headers that have come, if they are whole; of 1xx answers nothing is read."""
         lines: list[bytes] = exchange._handle.lines
-        if len(lines) > _LINES or sum(map(len, lines)) > _HEAD or len(max(lines, key=len, default=b"")) > _LINE:
+        if _too_many(lines):
             return self._refuse(exchange, _flood())
-        code = 0
-        while lines:
-            end = next((at for at, line in enumerate(lines) if len(line) <= _EMPTY), len(lines) - 1)
+        code = 100
+        while 100 <= code < 200 and code != 101:
+            end = next((at for at, line in enumerate(lines) if len(line) <= _EMPTY), None)
+            if end is None:
+                return None  # the answer is yet to come
             said = lines[: end + 1]
             del lines[: end + 1]
             status = said[0].split(None, 2)[1:2]
-            code = int(status[0]) if status and status[0].isdigit() else 0
-            if not 100 <= code < 200 or code == 101:
-                break
-        else:
-            return None  # the answer is yet to come
+            code = int(status[0]) if status and _STATUS.fullmatch(status[0]) else 0
         exchange.status = code
         exchange.answer = True
         exchange.body_began = exchange.last = monotonic()
@@ -412,29 +413,43 @@ class Transport:
 
     def _ended(self, handle: Any, error: tuple[int, str] | None) -> None:
         exchange = self._active.pop(handle)
+        bodiless = not exchange.answer
+        connection = handle.getinfo(pycurl.ACTIVESOCKET) if bodiless else -1
         self._multi.remove_handle(handle)
-        if exchange.answer:
-            enough = error is not None and error[0] == pycurl.E_WRITE_ERROR
-        else:  # one without a body
-            enough = bool(handle.lines) and self._headers_are_in(exchange) is not None
-        self._release(exchange)
-        refused = None if error is None or enough else _problem(exchange, *error)
-        self._end(exchange, refused)
+        refused = None
+        try:
+            if bodiless:
+                enough = self._headers_are_in(exchange) is not None
+                if exchange.refused is not None:
+                    _shut(connection)  # libcurl has it among those to be used again; what hides in it may answer next
+            else:
+                enough = error is not None and error[0] == pycurl.E_WRITE_ERROR
+                if error is not None and _too_many(handle.lines):
+                    exchange.refused = exchange.refused or _flood()
+            if error is not None and not enough:
+                refused = _problem(exchange, *error)
+            elif not exchange.answer:
+                refused = Refused("connection", "the answer ended inside its headers", again=True, failed=True)
+        finally:
+            self._release(exchange)
+            self._end(exchange, refused)
 
     def _look(self) -> None:
         """Ends what takes too long. One look for all of them: a timer a request costs as much as a header."""
         now = monotonic()
-        for exchange in tuple(self._active.values()):
-            if not exchange.answer and self._enough_of(exchange):
-                self._drop(exchange)
-                self._end(exchange, None)
-                continue
-            late = self._lateness(exchange, now)
-            if late is not None:
-                self._drop(exchange)
-                # what was asked is known: only the rest of a body that nobody wants is late
-                self._end(exchange, late if exchange.status in (0, 200) else None)
-        self._looking = self._loop.call_later(_LOOK_S, self._look) if self._active else None
+        try:
+            for exchange in tuple(self._active.values()):
+                if not exchange.answer and self._enough_of(exchange):
+                    self._drop(exchange)
+                    self._end(exchange, None)
+                    continue
+                late = self._lateness(exchange, now)
+                if late is not None:
+                    self._drop(exchange)
+                    # what was asked is known: only the rest of a body that nobody wants is late
+                    self._end(exchange, late if exchange.status in (0, 200) else None)
+        finally:  # a fault with one of them must not leave all others without an end
+            self._looking = self._loop.call_later(_LOOK_S, self._look) if self._active else None
 
     def _enough_of(self, exchange: Exchange) -> bool:
         """Whether the headers that have come without a body, or without end, are a reason to end here."""
@@ -486,11 +501,21 @@ def _contradiction(headers: CIMultiDict[str]) -> str:
     if len(lengths) > 1:
         return f"Content-Length {' and '.join(sorted(lengths))[:60]}"
     length = next(iter(lengths), "0")
-    if not length.isascii() or not length.isdigit():
+    if not length.isascii() or not length.isdigit() or len(length) > _DIGITS:
         return f"Content-Length {length[:40]!r}"
     if lengths and "Transfer-Encoding" in headers:
         return "both Content-Length and Transfer-Encoding"
     return ""
+
+
+def _too_many(lines: Sequence[bytes]) -> bool:
+    return len(lines) > _LINES or sum(map(len, lines)) > _HEAD or len(max(lines, key=len, default=b"")) > _LINE
+
+
+def _shut(connection: int) -> None:
+    """Ends a connection that is libcurl's: it finds it closed when it would use it again."""
+    with suppress(OSError), socket.socket(fileno=os.dup(connection)) as ours:
+        ours.shutdown(socket.SHUT_RDWR)
 
 
 def _flood() -> Refused:

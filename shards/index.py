@@ -175,7 +175,7 @@ class KeyGroups:
 
     Args:
         keys: S, (N,), sorted.
-        numbers: integers (N,).
+        numbers: integers of any kind (N,).
     """
 
     keys: NDArray[np.bytes_]
@@ -186,7 +186,8 @@ class KeyGroups:
         if not len(self.keys):
             return np.full(len(keys), -1)
         at = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
-        found: NDArray[np.int64] = np.where(self.keys[at] == keys, self.numbers[at], -1).astype(np.int64)
+        # int64 first: of an index's uint32 the -1 would be 4,294,967,295
+        found: NDArray[np.int64] = np.where(self.keys[at] == keys, self.numbers[at].astype(np.int64), -1)
         return found
 
 

@@ -121,6 +121,7 @@ class Attack:
     page: bool = False
 
 
+LONG_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n"
 ATTACKS = [
     # bodies without end, or as good as
     Attack("an endless chunked body", endless(chunked(), b"2710\r\n" + bytes(10_000) + b"\r\n"), "too-large"),
@@ -146,6 +147,12 @@ ATTACKS = [
     Attack("closed at once", b"", "connection"),
     Attack("HTTP/1.0", b"HTTP/1.0 200 OK\r\n\r\nbody", "", b"body"),
     Attack("two lengths", plain(b"four", "Content-Length: 9"), "protocol"),
+    Attack("two lengths and no body", plain(b"", "Content-Length: 9", status="304 Not Modified"), "protocol"),
+    Attack("a length of 5,000 digits", LONG_LENGTH + b"x", "protocol"),
+    Attack("that, and silence", endless(LONG_LENGTH, b"", 0.1), "protocol"),
+    Attack("that, and closed", then_close(LONG_LENGTH), "protocol"),
+    Attack("headers cut off", then_close(b"HTTP/1.1 200 OK\r\nETag: x\r\n"), "connection"),
+    Attack("headers cut off, of no body", then_close(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nX: y"), "connection"),
     Attack("a negative length", plain(b"").replace(b": 0\r", b": -5\r"), "protocol"),
     Attack("a length and chunks", chunked("Content-Length: 4") + b"4\r\nfour\r\n0\r\n\r\n", "protocol"),
     Attack("more than the length", plain(b"four") + b"HTTP/1.1 200 OK\r\n\r\nsmuggled", "", b"four"),
@@ -257,6 +264,41 @@ async def test_an_attack_ends(attack: Attack) -> None:
             tracemalloc.stop()
         assert held < MEMORY
         assert one.budget(url.split("/")[2]).in_flight == one.traffic.in_flight == 0
+
+
+async def test_one_servers_answer_does_not_stop_the_clock_for_others() -> None:
+    answers = {"/evil": endless(LONG_LENGTH, b"", 0.1), "/silent": silence}
+    async with serving(answers) as (url, _), fetcher() as one:
+        found = await asyncio.wait_for(
+            asyncio.gather(one.image(f"{url}evil"), one.image(f"{url}silent"), return_exceptions=True), 10
+        )
+        assert [refused.reason for refused in found if isinstance(refused, Refused)] == ["protocol", "timeout"]
+        with pytest.raises(Refused, match="timeout"):
+            await asyncio.wait_for(one.image(f"{url}silent"), 10)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        b"HTTP/1.1 304 N\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 70\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("pause_s", [0.0, 0.03])
+async def test_what_hides_behind_a_refused_answer_answers_nobody(refused: bytes, pause_s: float) -> None:
+    async def poisoned(writer: Writer) -> None:
+        writer.write(refused)
+        await writer.drain()
+        await asyncio.sleep(pause_s)
+        writer.write(plain(b"EVIL"))
+        await writer.drain()
+        await asyncio.sleep(1)
+
+    async with serving({"/first": poisoned, "/second": plain(b"GOOD")}) as (url, _), fetcher() as one:
+        with pytest.raises(Refused, match="Content-Length"):
+            await one.image(f"{url}first")
+        await asyncio.sleep(2 * pause_s)
+        assert (await one.image(f"{url}second")).body == b"GOOD"
 
 
 # -- addresses --

@@ -11,7 +11,7 @@ from shards.sample import Sample
 from shards.shard_errors import ManifestMissing, StaleIndex
 from shards.shard_set import MANIFEST_NAME, ShardSet, finish, rebuild
 from shards.verify import verify
-from shards.writer import write_set
+from shards.writer import ShardWriter, write_set
 
 
 @pytest.fixture
@@ -54,3 +54,15 @@ def test_an_unfinished_crawl_is_told_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "crawl.sqlite").touch()
     with pytest.raises(ManifestMissing, match="run the same `bassline crawl` again"):
         ShardSet.open(tmp_path)
+
+
+def test_samples_that_came_since_have_groups_of_their_own(folder: Path, make) -> None:
+    known = len(ShardSet.open(folder))
+    with ShardWriter(folder, shard=7) as writer:
+        for seed in range(3):
+            writer.add(make(seed))
+        writer.seal()
+    for _ in range(2):
+        with rebuild(folder) as made:
+            assert set(made.groups[:known]) == {7}
+            assert made.groups[known:].tolist() == [8, 9, 10]
