@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from trainer import jpeg
 from trainer.decode import Decoder, open_decoder, read_rgb
 from trainer.geometry import plan
 from trainer.jpeg import read_header
@@ -168,3 +171,16 @@ def test_headers_agree_with_pillow(real: list[bytes]) -> None:
             assert (header.width, header.height) == image.size
         else:
             assert header is None
+
+
+@given(st.data())
+def test_headers_that_are_looked_up_are_those_that_are_read(real: list[bytes], data: st.DataObject) -> None:
+    image = bytearray(data.draw(st.sampled_from(real)))
+    for at, value in data.draw(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), max_size=4)):
+        if at < len(image):
+            image[at] = value
+    some = bytes(image[: data.draw(st.integers(0, len(image)))])
+    for given_as in (some, memoryview(some)):
+        assert read_header(given_as) == jpeg._read_header(given_as)[0]
+    assert len(jpeg._lengths) <= 4
+    assert len(jpeg._known) <= 1024
