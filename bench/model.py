@@ -10,8 +10,9 @@ Per image, with t the seconds of a mode and a repeat's own values taken together
     unexplained  t(warm) less all of these; on a GPU there is no second way to know it, so it is None
     fetch        t(cold) - t(warm), which cold epochs pay on top
 
-The prediction of a change is max(step' + copy', supply', cpu'/cores): a pipeline runs at its slowest part, and
-parts that share cores add up there.
+The prediction of a change is max(step' + contention' + copy', supply', cpu'/cores) + jitter': a pipeline runs at its
+slowest part, parts that share cores add up there, and a loader with less to do slows the step less. Jitter is what the
+step waited although the loader is fast enough on the whole; it goes as the loader's time goes.
 """
 
 from __future__ import annotations
@@ -169,6 +170,7 @@ class Change:
         settings: keys of the run file that make it.
         step, copy, supply: seconds an image afterwards; None: as measured.
         cpu: CPU seconds an image afterwards; None: as measured.
+        beside: the loader's CPU time afterwards, as a share of what it takes now.
     """
 
     name: str
@@ -177,6 +179,7 @@ class Change:
     copy: float | None = None
     supply: float | None = None
     cpu: float | None = None
+    beside: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,10 @@ def predict(evidence: Evidence, changes: Sequence[Change]) -> list[Prediction]:
     copy = parts["copy"].median if parts["copy"] else 0.0
     cpu = evidence.cpu.get("synthetic", 0.0) + evidence.cpu.get("drained", 0.0)
     measured = summarise(now)
-    base = max(step + copy, supply, cpu / evidence.cores)
+    beside = max(parts["contention"].median, 0.0) if parts["contention"] else 0.0
+    waited = parts["preparation"].median if parts["preparation"] else 0.0
+    jitter = max(waited - max(supply - step - beside - copy, 0.0), 0.0)
+    base = max(step + beside + copy, supply, cpu / evidence.cores) + jitter
     missed = abs(base - measured.median) / measured.median
     spread = max(
         (high - low) / (2 * middle)
@@ -212,11 +218,15 @@ def predict(evidence: Evidence, changes: Sequence[Change]) -> list[Prediction]:
     error = min(missed + spread, 0.95)
     found = []
     for change in changes:
+        supplied = supply if change.supply is None else change.supply
         after = max(
-            (step if change.step is None else change.step) + (copy if change.copy is None else change.copy),
-            supply if change.supply is None else change.supply,
+            (step if change.step is None else change.step)
+            + beside * change.beside
+            + (copy if change.copy is None else change.copy),
+            supplied,
             (cpu if change.cpu is None else change.cpu) / evidence.cores,
         )
+        after += jitter * min(supplied / supply, 1.0)
         # A model that is too fast by what it missed stays so: only its ratio is believed.
         gain = base / after
         rate = gain / measured.median

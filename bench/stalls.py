@@ -92,11 +92,15 @@ def _changes(zygote: Zygote, plan: Plan, runs: Runs, evidence: Evidence, on_prog
             name, _, threads = variant.partition("/")
             # The ladder's decode has the run's hook in it; the variant is as much faster as it is without.
             after = max(supply - decode + decode * own / rate, 0.0)
-            cpu = evidence.cpu["synthetic"] + evidence.cpu["drained"] * min(own / rate, 1.0)
+            beside = min(own / rate, 1.0)
+            cpu = evidence.cpu["synthetic"] + evidence.cpu["drained"] * beside
             where = ", on the GPU" if about["device"] == "cuda" and name in ("dali", "torchvision") else ""
             told = f"{threads} decoding threads" if name == here[0] else f"decoder {name}{where}"
             settings = {"data.threads": int(threads)} if name == here[0] else {"data.decoder": name}
-            changes.append(Change(told, settings, supply=after, cpu=None if name == here[0] else cpu))
+            if name == here[0]:  # more threads spend what fewer spend
+                changes.append(Change(told, settings, supply=after))
+            else:
+                changes.append(Change(told, settings, supply=after, cpu=cpu, beside=beside))
         job = {
             "size": config.data.size, "batch": about["batch"], "samples": about["samples"], "device": about["device"],
             "seconds": seconds / 2,
@@ -107,7 +111,7 @@ def _changes(zygote: Zygote, plan: Plan, runs: Runs, evidence: Evidence, on_prog
                 Change(
                     "a resident set, decoded once", {"data.mode": "resident"}, copy=0.0, supply=1 / gather["rate"],
                     step=statistics.median(evidence.seconds["synthetic"]) + 1 / gather["rate"],
-                    cpu=evidence.cpu["synthetic"],
+                    cpu=evidence.cpu["synthetic"], beside=0.0,
                 )
             )  # fmt: skip
     larger = 2 * config.train.batch

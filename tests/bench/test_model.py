@@ -110,3 +110,18 @@ def test_predictions_scale_what_binds() -> None:
     assert found.gain == pytest.approx(2.0, rel=0.01)
     assert found.low <= found.rate <= found.high
     assert found.rate == pytest.approx(1000, rel=0.02)
+
+
+def test_a_loader_with_nothing_to_do_slows_no_step() -> None:
+    evidence = _evidence(1e-3, 1e-4, beside=2e-4)  # warm 1.3 ms: 1.0 of step, 0.2 of contention, 0.1 of jitter
+    changes = [
+        Change("resident", supply=1e-6, cpu=1e-3, beside=0.0),
+        Change("half the decoding", supply=2.5e-4, cpu=1.125e-3, beside=0.5),
+        Change("nothing"),
+    ]
+    resident, half, nothing = predict(evidence, changes)
+    assert [resident.name, half.name, nothing.name] == ["resident", "half the decoding", "nothing"]
+    assert resident.gain == pytest.approx(1.3, rel=0.01)
+    assert half.gain == pytest.approx(1.3 / 1.15, rel=0.01)
+    assert nothing.gain == 1.0
+    assert resident.low <= 1 / 1e-3 <= resident.high
