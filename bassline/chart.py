@@ -199,13 +199,14 @@ def stacked_bar(parts: Sequence[tuple[str, float]], unit: str = "s") -> Markup:
     total = sum(amount for _, amount in parts)
     if total <= 0:
         return Markup("")
+    digits = 1 if total >= 10 else 2 if total >= 1 else 3
     cells, keys = [], []
     for index, (name, amount) in enumerate(parts):
         share, tone = amount / total, index % _TONES + 1
-        said = f"{escape(name)} {amount:.1f} {unit}, {share:.1%}"
+        said = f"{escape(name)} {amount:.{digits}f} {unit}, {share:.1%}"
         cells.append(f'<i class="fill{tone}" style="width:{share * 100:.3f}%" title="{said}"></i>')
         keys.append(
-            f'<span class="key"><i class="fill{tone}"></i>{escape(name)} <b>{amount:.1f} {unit}</b> '
+            f'<span class="key"><i class="fill{tone}"></i>{escape(name)} <b>{amount:.{digits}f} {unit}</b> '
             f'<span class="dim">{share:.0%}</span></span>'
         )
     return Markup(f'<div class="stack">{"".join(cells)}</div><div class="keys">{"".join(keys)}</div>')

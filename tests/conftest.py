@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # Before torch is imported, here or in a process that a test starts: where more threads than cores are at work, those of
 # OpenMP that wait for each other otherwise spin, which doubled the CPU time of the trainer's tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A shell has what it starts in the background ignore Ctrl-C, which is handed on: tests interrupt what they start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example's milliseconds say how busy the machine is: fsync, imports and the other worker's tests are all in them.
 settings.register_profile("shared machine", deadline=None)
