@@ -5,6 +5,7 @@ Called by `bench.zygote` in a process of its own.
 
 from __future__ import annotations
 
+import resource
 import statistics
 import threading
 import time
@@ -232,4 +233,5 @@ def _block(source: Iterator[int], step: Callable[[int], object], count: int, *, 
 
 
 def _cpu_s() -> float:
-    return time.process_time() + sum(child_processes().values())
+    gone = resource.getrusage(resource.RUSAGE_CHILDREN)  # workers that end with their epoch
+    return time.process_time() + sum(child_processes().values()) + gone.ru_utime + gone.ru_stime
