@@ -27,7 +27,7 @@ from crawler.outcomes import outcomes, write_drops
 from crawler.overlaps import overlaps
 from crawler.quota import release
 from crawler.refresh import Vanished, carry_over, changes, to_reopen
-from crawler.report import DROPS_NAME, CrawlReport, CrawlStats
+from crawler.report import COSTS, DROPS_NAME, CrawlReport, CrawlStats
 from crawler.site import Site
 from crawler.traffic import OnEvent, Traffic
 from crawler.url_list import digest
@@ -310,7 +310,7 @@ class _Crawl:
         frontier = self._frontier
         finished = await frontier.meta("stage") == "done"
         if already_finished:
-            spent = dict.fromkeys(_COSTS, 0) | json.loads(await frontier.meta("spent") or "{}")
+            spent = dict.fromkeys(COSTS, 0) | json.loads(await frontier.meta("spent") or "{}")
         else:
             spent = await self._spent()
         if not already_finished:
@@ -351,9 +351,6 @@ class _Crawl:
             unchanged=frontier.unchanged,
             refresh=await frontier.call(changes) if finished else None,
         )
-
-
-_COSTS = ("pages", "requests", "bytes", "seconds")
 
 
 def _kept(db: sqlite3.Connection) -> int:

@@ -626,7 +626,7 @@ class Frontier:
         """Writes to the part what has never been seen; for no more images than it has room for."""
         known = {key for (key,) in in_chunks(self._db, _SAMPLES, [(image.key,) for _, image in images], row="?")}
         rows: list[tuple[Any, ...]] = []
-        new: list[Thumbnail] = []
+        pieces: list[tuple[bytes, bytes, bytes]] = []
         position = self._writer.position
         for result, image in images:
             if image.key in known:
@@ -637,14 +637,13 @@ class Frontier:
             before, after, packed = image.members
             where = (self._writer.shard, image.dhash, position, packed)
             rows.append((image.key, *where, result.job.told, self._generation, result.job.place))
-            new.append(image)
+            pieces.append((before, image.body, after))
             position += len(before) + len(image.body) + len(after)
         deque(in_chunks(self._db, _NEW_SAMPLES, rows), maxlen=0)
-        for image in new:
-            before, after, _ = image.members  # type: ignore[misc]
-            self._writer.append(before, image.body, after)
-        self.kept += len(new)
-        self._samples_in_batch += len(new)
+        for piece in pieces:
+            self._writer.append(*piece)
+        self.kept += len(pieces)
+        self._samples_in_batch += len(pieces)
 
     def _refuse(self, result: Result, refused: Refused) -> None:
         self.dropped[refused.reason] = self.dropped.get(refused.reason, 0) + 1

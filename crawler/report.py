@@ -8,8 +8,9 @@ from typing import Any
 
 from crawler.traffic import Problem
 
-__all__ = ["DROPS_NAME", "DROPS_PAGE_NAME", "CrawlReport", "CrawlStats", "HostStats"]
+__all__ = ["COSTS", "DROPS_NAME", "DROPS_PAGE_NAME", "CrawlReport", "CrawlStats", "HostStats"]
 
+COSTS = ("pages", "requests", "bytes", "seconds")  # of a crawl, in its set's manifest too
 DROPS_NAME = "drops.jsonl"
 DROPS_PAGE_NAME = "drops.html"
 

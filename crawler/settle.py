@@ -24,8 +24,10 @@ import numpy as np
 from crawler.outcomes import outcomes, write_drops
 from crawler.pictures import Pictures
 from crawler.places import NOW_TOLD, PLACE
+from crawler.report import COSTS
 from crawler.shelf import Shelf, remove_leftovers
 from crawler.site import Site
+from crawler.thumbnails import KEY_HEX_DIGITS
 from crawler.verdicts import KEY, as_rows
 from shards import duplicates, tar
 from shards.files import give_back_memory, map_file
@@ -54,10 +56,9 @@ _PICTURED = f"""
 SELECT {KEY}, max(product.outcome) FROM product JOIN image ON image.id = product.image
 WHERE product.outcome IN ('placeholder', 'label-conflict', 'near-duplicate') AND image.sha256 IS NOT NULL GROUP BY 1
 """  # noqa: S608  (constants)
-_KEY = "S20"  # as `crawler.verdicts.KEY` makes them
+_KEY = f"S{KEY_HEX_DIGITS}"
 _BESIDE = 20_000  # samples: of more, grouping takes memory that should be free again before the next thing takes some
 _REMEMBERED = "SELECT key, position, packed FROM sample WHERE shard = ? ORDER BY position"
-_COST = ("pages", "requests", "bytes", "seconds")
 
 
 def settle(
@@ -210,18 +211,18 @@ def _publish(
         **spent,
     }
     if not _is_published(shelf.folder, tars, labels, source):
-        known = partial(_known, db, numbers)
+        known = partial(_known, db, numbers, len(labels))
         sealed = [ShardInfo(shard_name(shard), 0, *told) for shard, *told in db.execute("SELECT * FROM sealed")]
         finish(shelf.folder, labels, source=source, groups=groups, tars=tars, known=known, sealed=sealed).close()
 
 
-def _known(db: sqlite3.Connection, numbers: dict[Path, int], path: Path) -> Part | None:
+def _known(db: sqlite3.Connection, numbers: dict[Path, int], labels: int, path: Path) -> Part | None:
     """The index rows of a shard that is as it was written in the crawl."""
     rows = db.execute(_REMEMBERED, (numbers[path],)).fetchall()
     keys, positions, packed = zip(*rows, strict=True)
     if None in packed:
         return None
-    return known_rows(path, np.array(keys, _KEY), np.array(positions), b"".join(packed))
+    return known_rows(path, np.array(keys, _KEY), np.array(positions), b"".join(packed), labels)
 
 
 def _is_published(folder: Path, tars: list[Path], labels: list[str], source: dict[str, Any]) -> bool:
@@ -231,8 +232,8 @@ def _is_published(folder: Path, tars: list[Path], labels: list[str], source: dic
         ShardSet.open(folder).close()
     except ShardError:
         return False
-    told = {name: value for name, value in manifest.source.items() if name not in _COST}
-    known = {name: value for name, value in source.items() if name not in _COST}
+    told = {name: value for name, value in manifest.source.items() if name not in COSTS}
+    known = {name: value for name, value in source.items() if name not in COSTS}
     names = [path.name for path in tars]
     if (folder / f"{INDEX_NAME}.next").exists():  # a kill came between manifest and index
         return False

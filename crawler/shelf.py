@@ -42,8 +42,7 @@ class Shelf:
 
     def path_of(self, shard: int) -> Path:
         """Where a sealed shard is."""
-        staged = self.staging / shard_name(shard)
-        return staged if staged.exists() else self.folder / shard_name(shard)
+        return _path_of(shard, self.folder, self.staging)
 
     def in_use(self, shard: int) -> bool:
         """Whether a manifest names it, so that it may not be rewritten in place."""
@@ -64,6 +63,11 @@ class Shelf:
         """The staged file of that name, if there is one apart from the set's own."""
         staged = self.staging / path.name
         return staged if self.staging != self.folder and staged.exists() else None
+
+
+def _path_of(shard: int, folder: Path, staging: Path) -> Path:
+    staged = staging / shard_name(shard)
+    return staged if staged.exists() else folder / shard_name(shard)
 
 
 def forget_lost(db: sqlite3.Connection, folder: Path) -> int:
@@ -100,8 +104,7 @@ def look_for_doomed(db: sqlite3.Connection, folder: Path, staging: Path) -> None
         return
     gone = []
     for shard, keys in doomed.items():
-        staged = staging / shard_name(shard)
-        path = staged if staged.exists() else folder / shard_name(shard)
+        path = _path_of(shard, folder, staging)
         there = {tar.split_name(member.name)[0] for member in tar.walk(map_file(path), path)} if path.exists() else ()
         gone += [(key,) for key in keys if key not in there]
     db.execute("BEGIN")

@@ -118,7 +118,7 @@ class Transport:
         self._idle: list[Any] = []  # handles that have nothing to do
         self._active: dict[Any, Exchange] = {}  # by handle
         self._watched: set[int] = set()  # sockets that something is waited for on
-        # of its own: a socket is waited for twice a request, which costs the event loop ten times what it costs here
+        # of its own: a socket is waited for anew with each request, which the event loop makes much of
         self._sockets = select.epoll()
         self._loop.add_reader(self._sockets.fileno(), self._ready)
         self._soon: asyncio.Handle | None = None
