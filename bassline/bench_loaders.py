@@ -71,7 +71,7 @@ def _epoch(found: dict[str, Any] | None) -> str:
 _RATES = (
     "[dim]images/s: warm epochs after the first, median; 95 %: half the interval of the mean. 1st epoch, cold: "
     "images/s of the first epoch with all that opening costs, page cache warm or emptied ([/][yellow]?[/][dim]: not "
-    "proven by the bytes read).[/]\n"
+    "proven by the bytes read). -float32: normalised as well, in planes of float32; all others give uint8.[/]\n"
 )
 _COSTS = (
     "[dim]1st batch: after torch's import. MiB: peak over what torch's import takes. Levels off: mean difference, of "
@@ -147,7 +147,8 @@ def loaders(
 ) -> None:
     """Compare our loaders with others over one shard set, interleaved, each in a process of its own.
 
-    All give shuffled uint8 batches of the same samples; pixels and labels are held against Pillow's decode.
+    All give shuffled uint8 batches of the same samples, -float32 normalised ones; pixels and labels are held against
+    Pillow's decode.
 
     Example: bassline bench loaders demo/split/train --peers install --out loaders.json
     """

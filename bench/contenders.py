@@ -1,7 +1,8 @@
 """The loaders that are compared: ours by decoder, and what people use instead (`peer_loaders.py`).
 
 Every contender gives the same thing, so that none wins by doing less: shuffled batches of uint8 (B, S, S, 3) and int64
-labels of one shard set's samples, resized to S x S where they have another size.
+labels of one shard set's samples, resized to S x S where they have another size. Two do more and are told apart by
+`-float32`: they normalise as well, which is how ImageFolder is mostly used; here a step does it, on its own device.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import peer_loaders as peers
-from bench.loader_job import Batches, Contender, Job
+from bench.loader_job import DEVIATION, MEAN, Batches, Contender, Job
 
 __all__ = ["CONTENDERS", "Contender", "Job", "available"]
 
@@ -32,6 +33,27 @@ def _stream(decoder: str, device: str = "cpu") -> Callable[[Job], Callable[[int]
         def epoch(number: int) -> Batches:
             for images, part in stream.views(permutation(len(source), job.seed, number), job.batch):
                 yield images, source.label_ids[part]
+
+        return epoch
+
+    return opened
+
+
+def _normalised(decoder: str) -> Callable[[Job], Callable[[int], Batches]]:
+    """The stream with a step's own normalising behind it."""
+
+    def opened(job: Job) -> Callable[[int], Batches]:
+        import torch
+
+        from trainer.step import Normaliser
+
+        mean, deviation = 255 * torch.tensor(MEAN), 255 * torch.tensor(DEVIATION)
+        normalise = Normaliser(mean, deviation, job.batch, job.size, channels_last=False)
+        epoch_of = _stream(decoder)(job)
+
+        def epoch(number: int) -> Batches:
+            for images, labels in epoch_of(number):
+                yield normalise(images), labels
 
         return epoch
 
@@ -67,6 +89,13 @@ _ALL = (
     Contender(
         "stream-dali-gpu", "the same, DALI on the GPU", _stream("dali", "cuda"), ("nvidia.dali",), gpu=True, ours=True
     ),
+    Contender(
+        "stream-float32",
+        "simplejpeg threads, then normalised as a step does",
+        _normalised("simplejpeg"),
+        ours=True,
+        normalises=True,
+    ),
     Contender("stream-pillow", "the same, Pillow threads", _stream("pillow"), ours=True),
     Contender("decode", "the ceiling: simplejpeg alone, bytes in memory, their own order", peers.decode),
     Contender("tensor", "plain torch: one tensor in memory, index_select", peers.tensor, formats=("npy",)),
@@ -84,7 +113,19 @@ _ALL = (
     Contender("webdataset", "webdataset, Pillow, DataLoader", peers.webdataset("pillow"), ("webdataset",)),
     Contender("mds", "MosaicML Streaming, Pillow, DataLoader", peers.mds, ("streaming",), ("mds",)),
     Contender(
-        "imagefolder", "torchvision ImageFolder, Pillow, DataLoader", peers.imagefolder, ("torchvision",), ("folders",)
+        "imagefolder",
+        "torchvision ImageFolder, Pillow, DataLoader",
+        peers.imagefolder(),
+        ("torchvision",),
+        ("folders",),
+    ),
+    Contender(
+        "imagefolder-float32",
+        "the same with ToTensor and Normalize, as its documentation has it",
+        peers.imagefolder(normalised=True),
+        ("torchvision",),
+        ("folders",),
+        normalises=True,
     ),
 )
 

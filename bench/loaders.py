@@ -262,6 +262,8 @@ def _run(zygote: Zygote, name: str, data: _Data, wish: dict[str, Any], samples: 
             break
         if cold and not attempt:
             time.sleep(1)
+    if run["dtype"] != ("float32" if CONTENDERS[name].normalises else "uint8"):
+        raise BenchError(f"contender {name} gives {run['dtype']}; its rate says nothing")
     if any(count != samples for count in run["images"]):
         raise BenchError(f"contender {name} gave {run['images']} images an epoch of {samples}; its rate says nothing")
     if run["checked"] and run["checked"]["labels"] < SAME_LABELS:
@@ -290,6 +292,7 @@ def _record(
             summarise([_rate(run) for run in runs.warm]),
             about=contender.about,
             ours=contender.ours,
+            dtype="float32" if contender.normalises else "uint8",
             first_epoch=_first(runs.warm, data[name], cold=False),
             cold_epoch=_first(runs.cold, data[name], cold=True) if runs.cold else None,
             first_batch_s=_median(runs.warm, "first_batch_s"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.loader_job import Batches, Job
+from bench.loader_job import DEVIATION, MEAN, Batches, Job
 
 __all__ = ["dali", "decode", "ffcv", "imagefolder", "litdata", "mds", "memmap", "spdl", "tensor", "webdataset"]
 
@@ -35,19 +35,21 @@ class _Decode:
             image = Image.fromarray(pixels)
         else:
             image = Image.open(io.BytesIO(data)).convert("RGB")
-        if image.size != (self.size, self.size):
-            image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(image))
+        return torch.from_numpy(np.array(self.resized(image)))
 
     def of_image(self, image: Any) -> Any:
         """The same of a Pillow image, as ImageFolder hands them out."""
         import numpy as np
         import torch
+
+        return torch.from_numpy(np.array(self.resized(image)))
+
+    def resized(self, image: Any) -> Any:
         from PIL import Image
 
-        if image.size != (self.size, self.size):
-            image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(image))
+        if image.size == (self.size, self.size):
+            return image
+        return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
 
 
 def _tars(job: Job) -> list[str]:
@@ -120,13 +122,22 @@ def memmap(job: Job) -> Callable[[int], Batches]:
     return epoch
 
 
-def imagefolder(job: Job) -> Callable[[int], Batches]:
-    from torch.utils.data import DataLoader
-    from torchvision.datasets import ImageFolder
+def imagefolder(*, normalised: bool = False) -> Open:
+    def opened(job: Job) -> Callable[[int], Batches]:
+        from torch.utils.data import DataLoader
+        from torchvision import transforms
+        from torchvision.datasets import ImageFolder
 
-    dataset = ImageFolder(str(job.path("folders")), transform=_Decode("pillow", job.size).of_image)
-    loader = DataLoader(dataset, job.batch, shuffle=True, num_workers=job.workers, persistent_workers=True)
-    return lambda number: iter(loader)
+        decode = _Decode("pillow", job.size)
+        transform: Any = decode.of_image
+        if normalised:
+            whole = transforms.ToTensor(), transforms.Normalize(MEAN, DEVIATION)
+            transform = transforms.Compose([decode.resized, *whole])
+        dataset = ImageFolder(str(job.path("folders")), transform=transform)
+        loader = DataLoader(dataset, job.batch, shuffle=True, num_workers=job.workers, persistent_workers=True)
+        return lambda number: iter(loader)
+
+    return opened
 
 
 def webdataset(decoder: str) -> Open:

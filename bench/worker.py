@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.loader_job import Batches, Job
+from bench.loader_job import DEVIATION, MEAN, Batches, Job
 from bench.process import cost
 
 __all__ = ["NEAR", "features", "measure", "write_features"]
@@ -29,8 +29,8 @@ def measure(wish: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `first_batch_s`, from after torch's import; `seconds` and `images` of each epoch, the first with all that
-        opening costs; `read_bytes` of the first; `cpu_s_per_1000` images after the first; `peak_mib`, and
-        `extra_mib` of it over what torch's import takes; `checked`, see `_checked`.
+        opening costs; `dtype` of the images; `read_bytes` of the first; `cpu_s_per_1000` images after the first;
+        `peak_mib`, and `extra_mib` of it over what torch's import takes; `checked`, see `_checked`.
     """
     from bench.contenders import CONTENDERS
 
@@ -40,14 +40,14 @@ def measure(wish: dict[str, Any]) -> dict[str, Any]:
     job = Job(**wish["job"])
     torch.set_num_threads(job.workers)
     epoch_of = CONTENDERS[wish["name"]].open(job)
-    first = None
+    first, dtype = None, ""
     seconds, counts = [], []
     after_first = start
     for number in range(wish["epochs"]):
         count = 0
         for images, labels in epoch_of(number):
             if first is None:
-                first = time.perf_counter() - begun
+                first, dtype = time.perf_counter() - begun, str(images.dtype).removeprefix("torch.")
             count += min(len(images), len(labels))
         now = time.perf_counter()
         seconds.append(now - begun)
@@ -63,6 +63,7 @@ def measure(wish: dict[str, Any]) -> dict[str, Any]:
         "first_batch_s": first,
         "seconds": seconds,
         "images": counts,
+        "dtype": dtype,
         "read_bytes": after_first.read_bytes - start.read_bytes,
         "cpu_s_per_1000": (end.cpu_s - after_first.cpu_s) / later * 1000 if later else None,
         "peak_mib": end.peak_mib,
@@ -81,6 +82,14 @@ def features(images: Any) -> Any:
     return part.reshape(len(part), grid, cell, grid, cell, 3).mean((2, 4), dtype=np.float32).reshape(len(part), -1)
 
 
+def _levels(images: Any) -> Any:
+    """A contender's batch as uint8 (B, S, S, 3), with the normalising of float32 (B, 3, S, S) undone."""
+    if images.dtype == np.uint8:
+        return images
+    planes = images.transpose(0, 2, 3, 1) * np.asarray(DEVIATION, np.float32) + np.asarray(MEAN, np.float32)
+    return (planes * 255).round().clip(0, 255).astype(np.uint8)
+
+
 def _checked(batches: Batches, job: Job) -> dict[str, Any]:
     """Finds each of the first images in the reference decode (Pillow's), whatever order they come in.
 
@@ -93,7 +102,8 @@ def _checked(batches: Batches, job: Job) -> dict[str, Any]:
     known = np.load(job.path("npy") / "features.npy")
     gaps, near, pairs = [], [], []
     for images, labels in islice(batches, -(-_CHECKED // job.batch)):
-        seen, own = np.asarray(images), features(images)
+        seen = _levels(np.asarray(images))
+        own = features(seen)
         apart = (known**2).sum(1) - 2 * own @ known.T  # squared distance less what is the same for all
         for image, place, label in zip(seen, apart.argmin(1).tolist(), np.asarray(labels).tolist(), strict=True):
             gap = np.abs(image.astype(np.int16) - reference[place])

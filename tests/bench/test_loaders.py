@@ -51,15 +51,15 @@ def test_a_record_has_what_was_asked_of_each(record: Record) -> None:
 
 
 SLOWER = [9_000.0, 9_010, 8_990]
-RATES = {"stream-simplejpeg": [13_000.0, 13_100, 12_900], "imagefolder": [1_800.0, 1_810, 1_790]}
+RATES = {"stream-simplejpeg": [13_000.0, 13_100, 12_900], "imagefolder-float32": [1_800.0, 1_810, 1_790]}
 
 
 @pytest.mark.parametrize(
     ("rates", "name", "verdict"),
     [
-        ({}, "stream-simplejpeg / imagefolder", "reached"),
-        ({"imagefolder": [3_000.0, 3_010, 2_990]}, "stream-simplejpeg / imagefolder", "missed"),
-        ({"imagefolder": [1_500.0, 2_200, 3_000]}, "stream-simplejpeg / imagefolder", "not proven"),
+        ({}, "stream-simplejpeg / imagefolder-float32", "reached"),
+        ({"imagefolder-float32": [3_000.0, 3_010, 2_990]}, "stream-simplejpeg / imagefolder-float32", "missed"),
+        ({"imagefolder-float32": [1_500.0, 2_200, 3_000]}, "stream-simplejpeg / imagefolder-float32", "not proven"),
         ({}, "stream-simplejpeg", "reached"),
         ({"stream-simplejpeg": SLOWER}, "stream-simplejpeg", "missed"),
         # 1.2 times DALI's own will do instead
@@ -73,7 +73,11 @@ RATES = {"stream-simplejpeg": [13_000.0, 13_100, 12_900], "imagefolder": [1_800.
             "stream-simplejpeg",
             "missed",
         ),
-        ({"stream-simplejpeg": [13_000.0], "imagefolder": [1_000.0]}, "stream-simplejpeg / imagefolder", "not proven"),
+        (
+            {"stream-simplejpeg": [13_000.0], "imagefolder-float32": [1_000.0]},
+            "stream-simplejpeg / imagefolder-float32",
+            "not proven",
+        ),
     ],
 )
 def test_a_target_is_reached_where_the_whole_interval_is(rates: dict[str, Any], name: str, verdict: str) -> None:
@@ -90,12 +94,22 @@ def test_times_and_memory_have_upper_bounds() -> None:
 
 
 def test_a_target_beyond_decoding_alone_is_said_to_be() -> None:
-    rates = {**RATES, "imagefolder": [3_000.0, 3_010, 2_990], "decode": [15_000.0, 15_100, 14_900]}
+    rates = {**RATES, "imagefolder-float32": [3_000.0, 3_010, 2_990], "decode": [15_000.0, 15_100, 14_900]}
     found = judge(rates, [], [])
-    target = next(one for one in found["targets"] if one["name"] == "stream-simplejpeg / imagefolder")
+    target = next(one for one in found["targets"] if one["name"] == "stream-simplejpeg / imagefolder-float32")
     assert target["ceiling"] == pytest.approx(5, abs=0.05)
-    assert "stream-simplejpeg / imagefolder (missed: decoding alone would be 5.0" in found["sentence"]
+    assert "stream-simplejpeg / imagefolder-float32 (missed: decoding alone would be 5.0" in found["sentence"]
     assert "decoding alone" not in judge(rates | {"decode": [30_000.0, 30_100, 29_900]}, [], [])["sentence"]
+
+
+def test_normalised_batches_are_the_same_pictures(split: Path) -> None:
+    plan = Loaders(
+        names=("stream-float32", "imagefolder-float32"), size=64, batch=32, epochs=2, seconds=0, repeats=1, cold=False
+    )
+    for found in compare_loaders(split / "train", plan).measurements.values():
+        assert found["dtype"] == "float32"
+        assert found["pixels"]["levels"] < 0.1
+        assert found["pixels"]["labels"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +142,20 @@ def test_worse_pixels_and_other_labels_are_seen(reference: tuple[Job, Any, Any])
 class _Loses:
     """Answers as a process whose loader left out a sample would."""
 
+    dtype = "uint8"
+
     def run(self, target: str, job: dict[str, Any], *, limit_s: float) -> dict[str, Any]:
-        return {"images": [96, 95], "read_bytes": 0, "seconds": [1, 1], "checked": None}
+        return {"images": [96, 95], "dtype": self.dtype, "read_bytes": 0, "seconds": [1, 1], "checked": None}
 
 
 def test_a_loader_that_loses_samples_is_no_contender() -> None:
     with pytest.raises(BenchError, match=r"gave \[96, 95\] images an epoch of 96"):
         loaders._run(_Loses(), "tensor", loaders._Data((), 1), {}, 96, cold=False)  # type: ignore[arg-type]
+
+
+def test_a_loader_of_another_dtype_is_no_contender() -> None:
+    with pytest.raises(BenchError, match="imagefolder-float32 gives uint8"):
+        loaders._run(_Loses(), "imagefolder-float32", loaders._Data((), 1), {}, 96, cold=False)  # type: ignore[arg-type]
 
 
 def test_a_peer_that_fails_takes_nothing_from_the_others() -> None:
