@@ -36,6 +36,10 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 MAX_PIXELS = 64_000_000
 
 
+_EVEN = 4
+"""Chunks a thread of a batch that is waited for: its end is as late as the last of them."""
+
+
 class Decoder(ABC):
     """Decodes batches into squares of `size` pixels; safe to use from one thread at a time.
 
@@ -89,7 +93,9 @@ class ThreadedDecoder(Decoder):
         host = out if out.device.type == "cpu" else torch.empty(out.shape, dtype=torch.uint8, pin_memory=True)
         rows = host.numpy()
         bad = (
-            self._some(images, rows, 0, len(images)) if self._pool is None else self._spread(self._pool, images, rows)()
+            self._some(images, rows, 0, len(images))
+            if self._pool is None
+            else self._spread(self._pool, images, rows, _EVEN * self.threads)()
         )
         if host is not out:
             out.copy_(host)
@@ -98,12 +104,14 @@ class ThreadedDecoder(Decoder):
     def begin(self, images: Sequence[Bytes], out: torch.Tensor) -> Callable[[], list[int]]:
         if self._pool is None or out.device.type != "cpu":
             return super().begin(images, out)
-        return self._spread(self._pool, images, out.numpy())
+        # One chunk a thread: the next batch's wait behind them in the pool's queue, so no thread stands idle at a
+        # batch's end, and every chunk more wakes the taker once more, which stops a thread that decodes.
+        return self._spread(self._pool, images, out.numpy(), self.threads)
 
-    def _spread(self, pool: ThreadPoolExecutor, images: Sequence[Bytes], rows: Pixels) -> Callable[[], list[int]]:
-        # Four chunks a thread: even, and few hand-offs. Those of the next batch wait behind them in the pool's queue,
-        # so no thread stands idle at a batch's end.
-        step = max(1, -(-len(images) // (4 * self.threads)))
+    def _spread(
+        self, pool: ThreadPoolExecutor, images: Sequence[Bytes], rows: Pixels, count: int
+    ) -> Callable[[], list[int]]:
+        step = max(1, -(-len(images) // count))
         chunks = [
             pool.submit(self._some, images, rows, start, min(start + step, len(images)))
             for start in range(0, len(images), step)
@@ -153,6 +161,24 @@ class SimplejpegDecoder(ThreadedDecoder):
 
         super().__init__(size, fit, threads)
         self._decode: Callable[..., Pixels] = simplejpeg.decode_jpeg
+
+    def _some(self, images: Sequence[Bytes], rows: Pixels, start: int, end: int) -> list[int]:
+        # As above with the usual case up front: what is done between two decodes holds the interpreter, for which the
+        # other threads then wait.
+        decode, bad = self._decode, []
+        height, width = rows.shape[1:3]
+        for position, data, row in zip(range(start, end), images[start:end], rows[start:end], strict=True):
+            header = read_header(data)
+            if header is not None and header.plain and header.height == height and header.width == width:
+                try:
+                    decode(data, buffer=row)
+                except (ValueError, RuntimeError):
+                    pass  # read once more below, where Pillow has the last word
+                else:
+                    continue
+            if not self._decode_one(data, row):
+                bad.append(position)
+        return bad
 
     def pixels_of(self, data: Bytes, header: JpegHeader, row: Pixels | None) -> Pixels:
         if row is None:
