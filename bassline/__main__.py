@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import signal
@@ -95,6 +97,7 @@ def main() -> None:
         sys.argv.remove("--debug")
         console.DEBUG = True
     _wait_briefly()
+    atexit.register(gc.freeze)  # or Python searches all there is for cycles, twice, before it lets go of it
     try:
         app()
     except KeyboardInterrupt:  # before a command began

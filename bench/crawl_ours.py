@@ -6,6 +6,8 @@ not limited, because the server is ours.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import sys
 from pathlib import Path
@@ -45,4 +47,5 @@ def main(wish: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    atexit.register(gc.freeze)  # as the command line does
     sys.stdout.write(json.dumps(main(json.loads(sys.argv[1]))) + "\n")

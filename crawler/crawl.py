@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crawler.collect import Collection
 from crawler.crawl_errors import NothingFound, OtherSite
@@ -34,6 +34,9 @@ from crawler.url_list import digest
 from crawler.verdicts import decide
 from crawler.watch import Watch
 from shards.writer import MAX_SAMPLES
+
+if TYPE_CHECKING:
+    from crawler.grouping import Begun
 
 __all__ = ["OnProgress", "crawl", "run"]
 
@@ -145,6 +148,7 @@ class _Crawl:
         self._spent_before: dict[str, float] | None = None
         self._started = monotonic()
         self._work: asyncio.Task[None] | None = None
+        self._begun: Begun | None = None
 
     async def run(self, stop: asyncio.Event | None) -> CrawlReport:
         self._frontier = Frontier(
@@ -234,6 +238,9 @@ class _Crawl:
             collection = Collection(self._site, self._limits, fetcher, self._frontier, self._stats)
             self._watch.collection = collection
             await collection.run()
+            from crawler.grouping import begin  # numpy: 0.2 s, when the set is made; `collection` has brought it
+
+            self._begun = await self._frontier.call(begin)
             more = await self._frontier.call(outstanding)
             await self._frontier.flush()
             if not more:
@@ -248,12 +255,14 @@ class _Crawl:
         spent = await self._spent()
         self._stats.refresh = await self._frontier.call(changes)
 
-        from crawler.settle import settle  # numpy: 0.2 s, when the set is made
+        from crawler.settle import settle
 
         def on_step(step: str) -> None:
             self._stats.step = step
 
-        await self._frontier.in_thread(lambda db, shelf: settle(db, shelf, self._site, labels, spent, on_step))
+        await self._frontier.in_thread(
+            lambda db, shelf: settle(db, shelf, self._site, labels, spent, on_step, self._begun)
+        )
         self._stats.stage = "done"
 
     async def _timed(self, stage: str, work: Any) -> Any:

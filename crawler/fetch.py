@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 from types import TracebackType
+from typing import NamedTuple
 
 from multidict import CIMultiDict
 
@@ -34,8 +35,7 @@ _PAGE_HEADERS: tuple[str, ...] = ("Accept: text/html,application/xhtml+xml;q=0.9
 _IMAGE_HEADERS: tuple[str, ...] = ("Accept: image/jpeg,image/png,image/webp,image/*;q=0.8",)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer with status 200: final address, headers as sent, whole body; or with 304, which has no body."""
 
     url: str

@@ -23,7 +23,7 @@ from importlib import resources
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic, time
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 from crawler.crawl_errors import CrawlBusy, FolderUnusable, LedgerFailed, NotACrawl, OtherLedger, Refused
@@ -48,6 +48,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 STAGING_NAME = ".next"  # where shards lie that the manifest does not name yet, once there is a manifest
 BATCH_SAMPLES, BATCH_S = 256, 1.0
 TAKEN = 256  # results at a time
+_WRITTEN = 64  # samples at a time: half a megabyte of thumbnails
 _BESIDE_AN_IMAGE = 8192  # bytes in a tar: headers, JSON, blocks that are not full
 
 T = TypeVar("T")
@@ -72,9 +73,10 @@ class Category:
         return replace(self, next_page=next_page, page=self.page + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A thumbnail to fetch, with the first product that shows it.
+
+    A named tuple, as all that is made for each image: it costs a fifth of a frozen dataclass.
 
     Attributes:
         told, place: what a sample made of it says it is.
@@ -102,8 +104,7 @@ class Unchanged:
     """The address still has what it had."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What a thumbnail's address gave.
 
     Attributes:
@@ -460,7 +461,7 @@ class Frontier:
     async def lease(self, host: str, after: int, count: int) -> list[Job]:
         """The next images of a host, by number, above `after`: the caller's cursor is the lease, and dies with it."""
         rows = await self.call(lambda db: db.execute(_LEASE, (host, after, count)).fetchall())
-        return [Job(*row) for row in rows]
+        return list(map(Job._make, rows))
 
     def park(self, host: str, until: float) -> None:
         """Remembers over a restart that a host wants to be left alone until a time (epoch seconds)."""
@@ -640,8 +641,8 @@ class Frontier:
             pieces.append((before, image.body, after))
             position += len(before) + len(image.body) + len(after)
         deque(in_chunks(self._db, _NEW_SAMPLES, rows), maxlen=0)
-        for piece in pieces:
-            self._writer.append(*piece)
+        for start in range(0, len(pieces), _WRITTEN):
+            self._writer.append_all(pieces[start : start + _WRITTEN])
         self.kept += len(pieces)
         self._samples_in_batch += len(pieces)
 

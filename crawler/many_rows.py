@@ -14,7 +14,7 @@ from typing import Any
 __all__ = ["in_chunks"]
 
 # few shapes, so that their statements stay compiled; SQLite takes 32,766 parameters, before 3.32 999
-_SHAPES = (256, 32, 4, 1)
+_SHAPES = (256, 64, 16, 4, 1)
 
 
 def in_chunks(

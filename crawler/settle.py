@@ -14,23 +14,22 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from crawler.grouping import KEY_TYPE, Begun, groups_of_samples
 from crawler.outcomes import outcomes, write_drops
 from crawler.pictures import Pictures
 from crawler.places import NOW_TOLD, PLACE
 from crawler.report import COSTS
 from crawler.shelf import Shelf, remove_leftovers
 from crawler.site import Site
-from crawler.thumbnails import KEY_HEX_DIGITS
-from crawler.verdicts import KEY, as_rows
-from shards import duplicates, tar
-from shards.files import give_back_memory, map_file
+from crawler.verdicts import KEY
+from shards import tar
+from shards.files import map_file
 from shards.index import INDEX_NAME, KeyGroups, Part, known_rows, tar_samples
 from shards.shard_errors import ShardError
 from shards.shard_set import ShardSet, finish, read_manifest
@@ -56,8 +55,6 @@ _PICTURED = f"""
 SELECT {KEY}, max(product.outcome) FROM product JOIN image ON image.id = product.image
 WHERE product.outcome IN ('placeholder', 'label-conflict', 'near-duplicate') AND image.sha256 IS NOT NULL GROUP BY 1
 """  # noqa: S608  (constants)
-_KEY = f"S{KEY_HEX_DIGITS}"
-_BESIDE = 20_000  # samples: of more, grouping takes memory that should be free again before the next thing takes some
 _REMEMBERED = "SELECT key, position, packed FROM sample WHERE shard = ? ORDER BY position"
 
 
@@ -68,6 +65,7 @@ def settle(
     labels: list[str],
     spent: dict[str, Any],
     on_step: Callable[[str], None] = lambda step: None,
+    begun: Begun | None = None,
 ) -> int:
     """Settles a crawl whose verdicts are decided and whose shards are sealed, and publishes its set.
 
@@ -76,6 +74,7 @@ def settle(
     Args:
         spent: what the crawl cost, for the manifest's source.
         on_step: told what it is at, in the frontier's thread.
+        begun: groups that are being found already.
     """
     lost = db.execute("SELECT count(*) FROM product WHERE outcome IS NULL").fetchone()[0]
     if lost:
@@ -89,33 +88,17 @@ def settle(
     _rewrite(db, shelf, labels, doomed, on_step)
     shelf.commit()
     on_step("groups of near-duplicates")
-    with ThreadPoolExecutor(1) as pool:
-        groups = _groups(db, pool)
-        on_step("indexes and manifest")
-        _publish(db, shelf, site, labels, groups, spent)
-        write_drops(db, shelf.folder)
-        number = int(groups().numbers.max(initial=-1)) + 1
+    groups = groups_of_samples(db, begun)
+    on_step("indexes and manifest")
+    _publish(db, shelf, site, labels, groups, spent)
+    write_drops(db, shelf.folder)
+    number = int(groups().numbers.max(initial=-1)) + 1
     # what it cost too: a kill may come before the report is made
     told = [("stage", "done"), ("published", "1"), ("groups", str(number)), ("spent", json.dumps(spent))]
     db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", told)
     shelf.commit()
     remove_leftovers(db, shelf.folder, shelf.staging)
     return number
-
-
-def _groups(db: sqlite3.Connection, pool: ThreadPoolExecutor) -> Callable[[], KeyGroups]:
-    """The groups of near-duplicates: of a few thousand samples they are made while the shards are indexed."""
-    db.execute("PRAGMA shrink_memory")
-    give_back_memory()  # and what fetching took
-    count = db.execute("SELECT count(*) FROM sample").fetchone()[0]
-    keys = np.fromiter((row[0] for row in db.execute("SELECT key FROM sample ORDER BY key")), _KEY, count)
-    given = [as_rows((row[0] for row in db.execute("SELECT dhash FROM sample ORDER BY key")), count)]
-    if count <= _BESIDE:
-        making = pool.submit(duplicates.groups, given.pop())
-        return lambda: KeyGroups(keys, making.result())
-    found = KeyGroups(keys, duplicates.groups(given.pop()))
-    give_back_memory()
-    return lambda: found
 
 
 def _keep_pictures(db: sqlite3.Connection, shelf: Shelf, doomed: dict[int, list[str]]) -> None:
@@ -222,7 +205,7 @@ def _known(db: sqlite3.Connection, numbers: dict[Path, int], labels: int, path: 
     keys, positions, packed = zip(*rows, strict=True)
     if None in packed:
         return None
-    return known_rows(path, np.array(keys, _KEY), np.array(positions), b"".join(packed), labels)
+    return known_rows(path, np.array(keys, KEY_TYPE), np.array(positions), b"".join(packed), labels)
 
 
 def _is_published(folder: Path, tars: list[Path], labels: list[str], source: dict[str, Any]) -> bool:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from crawler.crawl_errors import Refused
 from crawler.provenance import Told, packed
@@ -30,8 +29,7 @@ _SHA256_DIGITS = 64
 KEY_HEX_DIGITS = 20  # 80 bits: among a million images a clash has a chance of 4 in 10^13
 
 
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
+class Thumbnail(NamedTuple):
     """A sound image: its bytes untouched, type by content, size in pixels, sha256 and dhash."""
 
     body: bytes
@@ -109,7 +107,7 @@ def examine_all(pictures: Sequence[Picture], drop: Drop) -> list[Outcome]:
 
 def _with_members(image: Thumbnail, told: Told) -> Outcome:
     try:
-        return replace(image, members=packed(image, told, image.content_type))
+        return image._replace(members=packed(image, told, image.content_type))
     except (BasslineError, ValueError) as error:
         return Refused("broken", f"no sample can be made of it: {error}"[:200])
 

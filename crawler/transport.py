@@ -118,6 +118,8 @@ class Transport:
         self._idle: list[Any] = []  # handles that have nothing to do
         self._active: dict[Any, Exchange] = {}  # by handle
         self._watched: set[int] = set()  # sockets that something is waited for on
+        self._registered: dict[int, tuple[int, int]] = {}  # by socket: for what, and how many had been opened then
+        self._opened = 0  # sockets
         # of its own: a socket is waited for anew with each request, which the event loop makes much of
         self._sockets = select.epoll()
         self._loop.add_reader(self._sockets.fileno(), self._ready)
@@ -210,10 +212,18 @@ class Transport:
         handle.setopt(pycurl.URL, exchange.url)
         # what stands in the shop's page goes over the wire: libcurl would tidy percent-encodings
         handle.setopt(pycurl.REQUEST_TARGET, exchange.url[exchange.url.index("/", 8) :])
-        handle.setopt(pycurl.HTTPHEADER, exchange.request)
-        handle.setopt(pycurl.ACCEPT_ENCODING, "gzip, deflate" if exchange.unzip else "identity")
+        # what a handle was told before still holds, and is mostly the same
+        if handle.request != exchange.request:
+            handle.request = exchange.request
+            handle.setopt(pycurl.HTTPHEADER, exchange.request)
+        if handle.unzip != exchange.unzip:
+            handle.unzip = exchange.unzip
+            handle.setopt(pycurl.ACCEPT_ENCODING, "gzip, deflate" if exchange.unzip else "identity")
         if addresses:  # libcurl asks no name server: of what we asked for and checked it takes what it can reach
-            handle.setopt(pycurl.RESOLVE, [_meaning(exchange, addresses)])
+            means = _meaning(exchange, addresses)
+            if handle.means != means:
+                handle.means = means
+                handle.setopt(pycurl.RESOLVE, [means])
         self._active[handle] = exchange
         self._multi.add_handle(handle)
         if self._looking is None:
@@ -223,6 +233,7 @@ class Transport:
         handle = pycurl.Curl()
         lines: list[bytes] = []
         handle.lines = lines
+        handle.request = handle.unzip = handle.means = None
         options = {
             # no Python of ours for ten lines an answer: they are looked at when something follows them
             pycurl.HEADERFUNCTION: lines.append,
@@ -273,6 +284,7 @@ class Transport:
         try:
             self._guard.check_answer(exchange.host, [to.addr[0]])
             opened = open_socket(to.family, to.socktype, to.protocol, to.addr)
+            self._opened += 1
             self._loop.call_soon(opened.close)  # pycurl duplicates it as soon as it has it
             return opened
         except Refused as refused:
@@ -364,17 +376,27 @@ class Transport:
     # -- the event loop --
 
     def _watch(self, what: int, fd: int, multi: Any, data: Any) -> None:
-        with suppress(OSError):  # of a socket that was closed already
-            if fd in self._watched:
-                self._watched.discard(fd)
-                self._sockets.unregister(fd)
-        if wanted := _WAITED_FOR.get(what):
+        wanted = _WAITED_FOR.get(what)
+        if not wanted:  # for now: the next request on this connection will want the same
+            self._watched.discard(fd)
+            return
+        self._watched.add(fd)
+        # A number stands for another socket once one was opened, and what was closed is registered no more.
+        if self._registered.get(fd) == (wanted, self._opened):
+            return
+        self._registered[fd] = (wanted, self._opened)
+        try:
+            self._sockets.modify(fd, wanted)
+        except FileNotFoundError:
             self._sockets.register(fd, wanted)
-            self._watched.add(fd)
 
     def _ready(self) -> None:
         for fd, events in self._sockets.poll(0):
-            if fd in self._watched:
+            if fd not in self._watched:  # a connection that nothing is asked on has been closed from the other side
+                self._registered.pop(fd, None)
+                with suppress(OSError):
+                    self._sockets.unregister(fd)
+            else:
                 # errors and hang-ups are for who reads or writes to find
                 readable = pycurl.CSELECT_IN if events & ~select.EPOLLOUT else 0
                 writable = pycurl.CSELECT_OUT if events & ~select.EPOLLIN else 0

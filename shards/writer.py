@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -142,15 +142,19 @@ class ShardWriter:
 
     def append(self, before: bytes, image: bytes, after: bytes) -> Placement:
         """`add` for what `encode` has made of a sample already."""
+        at = self.position
+        self.append_all([(before, image, after)])
+        return Placement(self.shard, at, at + tar.BLOCK, len(image))
+
+    def append_all(self, samples: Sequence[tuple[bytes, bytes, bytes]]) -> None:
+        """`append` for many, one after another: each call gives up the interpreter twice, whatever it writes."""
         file = self._file or self._open(0)
-        content = b"".join((before, image, after))  # one call a sample, not one a member
+        content = b"".join(chain.from_iterable(samples))
         file.write(content)
         if self._digest is not None:
             self._digest.update(content)
-        at = self._position
         self._position += len(content)
-        self.samples += 1
-        return Placement(self.shard, at, at + tar.BLOCK, len(image))
+        self.samples += len(samples)
 
     def sync(self) -> int:
         """Makes everything added so far durable; returns the position that may now be committed."""
