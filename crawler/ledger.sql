@@ -32,7 +32,6 @@ CREATE TABLE IF NOT EXISTS image (
     content_type TEXT                        -- where it names another image type than the content's
 );
 CREATE INDEX IF NOT EXISTS image_pending ON image (host, id) WHERE done = 0;
-CREATE INDEX IF NOT EXISTS image_same ON image (sha256) WHERE sha256 IS NOT NULL;
 CREATE TABLE IF NOT EXISTS product (
     id INTEGER PRIMARY KEY,
     url TEXT NOT NULL UNIQUE,

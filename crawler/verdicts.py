@@ -25,6 +25,13 @@ KEY = "lower(hex(substr(image.sha256, 1, 10)))"  # a sample's key is 20 hex digi
 
 _TOGETHER = 4096  # hashes
 
+# Mostly a product has its image for itself; what follows is about those that have not, and few rows cost little.
+_SHARED = """
+INSERT INTO temp.shared
+SELECT image.sha256 FROM product JOIN image ON image.id = product.image
+WHERE image.sha256 IS NOT NULL AND image.done = 1
+GROUP BY image.sha256 HAVING count(*) > 1 OR max(product.other_label IS NOT NULL)
+"""
 # counted by host: a maker's photograph may be shown by many shops, each of which has it once
 _SAME = """
 CREATE TEMP TABLE same AS
@@ -32,16 +39,18 @@ SELECT sha256, max(products) AS products, min(low) <> max(high) OR max(other) AS
     SELECT image.sha256 AS sha256, count(*) AS products, min(product.label) AS low, max(product.label) AS high,
            max(product.other_label IS NOT NULL) AS other
     FROM product JOIN image ON image.id = product.image
-    WHERE image.sha256 IS NOT NULL AND image.done = 1 AND NOT product.unseen
+    WHERE image.sha256 IN (SELECT sha256 FROM shared) AND image.done = 1 AND NOT product.unseen
     GROUP BY image.sha256, image.host)
 GROUP BY sha256
 """
 _FIRSTS = f"""
 CREATE TEMP TABLE firsts AS
-SELECT id, key FROM (
+SELECT product.id AS id, {KEY} AS key FROM product JOIN image ON image.id = product.image
+WHERE image.sha256 IS NOT NULL AND image.done = 1 AND image.sha256 NOT IN (SELECT sha256 FROM shared)
+UNION ALL SELECT id, key FROM (
     SELECT product.id AS id, {KEY} AS key, row_number() OVER (PARTITION BY image.sha256 ORDER BY {ORDER}) AS nth
     FROM product JOIN image ON image.id = product.image LEFT JOIN before ON before.url = product.url
-    WHERE image.sha256 IS NOT NULL AND image.done = 1)
+    WHERE image.sha256 IN (SELECT sha256 FROM shared) AND image.done = 1)
 WHERE nth = 1
 """  # noqa: S608  (constants)
 _OUTCOMES = f"""
@@ -78,9 +87,11 @@ def decide(db: sqlite3.Connection, site: Site) -> int:
         how many images are to be fetched after all: they are kept now, but the shards do not have them, as an earlier
         crawl left them out.
     """
-    for table in ("same", "firsts"):
+    for table in ("shared", "same", "firsts"):
         db.execute(f"DROP TABLE IF EXISTS temp.{table}")
     _resolve_labels(db, site)
+    db.execute("CREATE TABLE temp.shared (sha256 BLOB PRIMARY KEY) WITHOUT ROWID")
+    db.execute(_SHARED)
     db.execute(_SAME)
     db.execute("CREATE INDEX temp.same_sha256 ON same (sha256)")
     db.execute(_FIRSTS)

@@ -22,8 +22,8 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 _SMALL = 2048  # hashes; up to here finding directions costs more than comparing all pairs
 _DIRECTIONS = 64  # 32 leave 80 times the pairs, 96 cost as much as they save
-_SAMPLE = 2048  # rows that tell where the principal directions lie; any orthogonal ones would be exact
-_MARGIN, _ROUNDS = 16, 3  # of the subspace iteration that finds them: a tenth of the time and memory of a whole eigh
+_SAMPLE = 1024  # rows that tell where the principal directions lie; any orthogonal ones would be exact
+_MARGIN, _ROUNDS = 16, 2  # of the subspace iteration that finds them: a tenth of the time and memory of a whole eigh
 _WIDE = 1 << 16  # rows whose places are kept in full: 16 MB, and a tenth less time than in half precision
 _CHUNK = 256  # rows unpacked at a time: a bit as a float32 is 32 times larger
 _MEASURES = 3  # and the number of bits set; in more dimensions the leaves get too long

@@ -107,7 +107,7 @@ async def test_a_label_that_was_amended_and_is_right_again_is_amended_again(
         labels={"rules": rules, "conflict": "deepest"}, listing=listing, drop={"image": []},
     )  # fmt: skip
     with monkeypatch.context() as context:
-        context.setattr(settle, "_groups", cut)
+        context.setattr(settle, "groups_of_samples", cut)
         with pytest.raises(LedgerFailed):
             await crawl(site, tmp_path, limits=FAST)
     (tar,) = tmp_path.glob("*.tar")
