@@ -154,7 +154,7 @@ class Collection:
         products = judged(self._site, items, category.path, category.url) if labelled else []
         tags = reply.headers.getall("X-Robots-Tag", ())
         if word := page_refuses_images(tree.root, tags, self._site.site.agent):
-            products = [replace(listed, dropped=listed.dropped or f"the page {url} says {word}") for listed in products]
+            products = [listed._replace(dropped=listed.dropped or f"the page {url} says {word}") for listed in products]
         added, images = await self._frontier.add_page(
             category, products, listing_url=url, next_page=following, problem=problem
         )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from lxml import etree  # type: ignore[import-untyped]
@@ -47,16 +47,14 @@ _DESCRIBED = re.compile(r"\s[0-9.]+[wx]\s*(?:,|$)")
 _LAZY = ("data-srcset", "data-lazy-srcset", "data-src", "data-lazy-src", "data-lazy", "data-original", "data-echo")
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """A link and its text."""
 
     url: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A product on a result page; `image` is None if no candidate is an address."""
 
     url: str

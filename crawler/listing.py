@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from crawler.extract import Item
 from crawler.site import Decision, Site
@@ -11,8 +11,7 @@ from crawler.site import Decision, Site
 __all__ = ["Listed", "judged"]
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A product where a result page lists it: what the label rules say of it there, and the rule that drops it."""
 
     item: Item

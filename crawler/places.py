@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from crawler.listing import Listed
 from crawler.many_rows import in_chunks
@@ -51,8 +50,7 @@ RETURNING id
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a product is listed: the category and its depth, the result page and its address, the place on it."""
 
     category: int

@@ -300,11 +300,11 @@ class Transport:
             return self._refuse(exchange, _flood())
         code = 100
         while 100 <= code < 200 and code != 101:
-            end = next((at for at, line in enumerate(lines) if len(line) <= _EMPTY), None)
-            if end is None:
+            end = _end_of_headers(lines)
+            if not end:
                 return None  # the answer is yet to come
-            said = lines[: end + 1]
-            del lines[: end + 1]
+            said = lines[:end]
+            del lines[:end]
             status = said[0].split(None, 2)[1:2]
             code = int(status[0]) if status and _STATUS.fullmatch(status[0]) else 0
         exchange.status = code
@@ -530,8 +530,17 @@ def _contradiction(headers: CIMultiDict[str]) -> str:
     return ""
 
 
+def _end_of_headers(lines: Sequence[bytes]) -> int:
+    """How many lines there are up to the first empty one and with it; 0 if there is none."""
+    for count, line in enumerate(lines, 1):
+        if len(line) <= _EMPTY:
+            return count
+    return 0
+
+
 def _too_many(lines: Sequence[bytes]) -> bool:
-    return len(lines) > _LINES or sum(map(len, lines)) > _HEAD or len(max(lines, key=len, default=b"")) > _LINE
+    size = sum(map(len, lines))
+    return len(lines) > _LINES or (size > _LINE and (size > _HEAD or max(map(len, lines)) > _LINE))
 
 
 def _shut(connection: int) -> None:
