@@ -20,6 +20,8 @@ _RATIOS = (
     (RESIDENT, STREAM, 5.0),
     (RESIDENT, "tensor", 0.9),
 )
+# Where each is measured as it is used, and so does other work: the ratios of the same work, to be told beside.
+_UNLIKE = {(STREAM, "imagefolder-float32"): ((STREAM, "imagefolder"), ("stream-float32", "imagefolder-float32"))}
 _RATE = 12_000.0  # images/s of the stream, or 1.2 times DALI's own pipeline
 _FIRST_BATCH_S = 0.5  # after torch's import
 _EXTRA_MIB = 250e6 / 2**20  # over what torch's import takes, where DALI is not used
@@ -35,12 +37,16 @@ def judge(rates: Mapping[str, Sequence[float]], first: Sequence[float], extra: S
     Returns:
         `targets`: each with `wanted`, `found`, `ci95` and `verdict`: "reached" where the whole interval is,
         "missed" where none of it is, "not proven" where the interval holds the target or one repeat has none;
-        `ceiling` of the stream's ratios, where decoding alone was measured; `sentence`.
+        `ceiling` of the stream's ratios, where decoding alone was measured; `alike`, where it compares uint8 with
+        float32 as each is used: the ratios of the same work that were measured; `sentence`.
     """
     found = []
     for ours, theirs, least in _RATIOS:
         if ours in rates and theirs in rates:
             target = _target(f"{ours} / {theirs}", "ratio", least, ratio(rates[ours], rates[theirs]))
+            if (ours, theirs) in _UNLIKE:
+                pairs = [pair for pair in _UNLIKE[ours, theirs] if rates.keys() >= set(pair)]
+                target["alike"] = {" / ".join(pair): ratio(*(rates[name] for name in pair)).median for pair in pairs}
             if ours == STREAM and DECODE in rates:
                 target["ceiling"] = ratio(rates[DECODE], rates[theirs]).median
             found.append(target)

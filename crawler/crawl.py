@@ -240,7 +240,8 @@ class _Crawl:
             await collection.run()
             from crawler.grouping import begin  # numpy: 0.2 s, when the set is made; `collection` has brought it
 
-            self._begun = await self._frontier.call(begin)
+            if not self._site.drop.near_duplicates:  # those are groups too, and change which samples there are
+                self._begun = await self._frontier.call(begin)
             more = await self._frontier.call(outstanding)
             await self._frontier.flush()
             if not more:

@@ -203,8 +203,10 @@ class Frontier:
             db.execute("PRAGMA synchronous = full")
             db.execute("BEGIN IMMEDIATE")
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version != _LEDGER_VERSION and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            known = version in (_LEDGER_VERSION, _WITH_AN_INDEX_MORE)
+            if not known and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise OtherLedger(self.folder)
+            db.execute("DROP INDEX IF EXISTS image_same")
             for statement in _SCHEMA.split(";\n"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {_LEDGER_VERSION}")
@@ -688,6 +690,7 @@ class Frontier:
 _SCHEMA = (resources.files("crawler") / "ledger.sql").read_text(encoding="utf-8").strip().removesuffix(";")
 # of the tables themselves, so that nobody has to remember to count on: a ledger with others is not read
 _LEDGER_VERSION = crc32((re.sub(r"--.*|\s+", "", _SCHEMA) + PACKED.format).encode()) & 0x7FFFFFFF
+_WITH_AN_INDEX_MORE = 1223636207  # until 29 November 2026, with the same tables: goes with the first that changes
 _LIST_CATEGORY = """
 INSERT INTO category (url, depth, path, label, explored)
 SELECT ?, -1, '[]', '', 1 WHERE NOT EXISTS (SELECT 1 FROM category WHERE depth = -1)

@@ -220,10 +220,8 @@ class Transport:
             handle.unzip = exchange.unzip
             handle.setopt(pycurl.ACCEPT_ENCODING, "gzip, deflate" if exchange.unzip else "identity")
         if addresses:  # libcurl asks no name server: of what we asked for and checked it takes what it can reach
-            means = _meaning(exchange, addresses)
-            if handle.means != means:
-                handle.means = means
-                handle.setopt(pycurl.RESOLVE, [means])
+            # each time: what was told last counts for all handles
+            handle.setopt(pycurl.RESOLVE, [_meaning(exchange, addresses)])
         self._active[handle] = exchange
         self._multi.add_handle(handle)
         if self._looking is None:
@@ -233,7 +231,7 @@ class Transport:
         handle = pycurl.Curl()
         lines: list[bytes] = []
         handle.lines = lines
-        handle.request = handle.unzip = handle.means = None
+        handle.request = handle.unzip = None
         options = {
             # no Python of ours for ten lines an answer: they are looked at when something follows them
             pycurl.HEADERFUNCTION: lines.append,
@@ -394,14 +392,27 @@ class Transport:
         for fd, events in self._sockets.poll(0):
             if fd not in self._watched:  # a connection that nothing is asked on has been closed from the other side
                 self._registered.pop(fd, None)
-                with suppress(OSError):
+                try:
                     self._sockets.unregister(fd)
+                except OSError:
+                    self._listen_anew()
+                    break
             else:
                 # errors and hang-ups are for who reads or writes to find
                 readable = pycurl.CSELECT_IN if events & ~select.EPOLLOUT else 0
                 writable = pycurl.CSELECT_OUT if events & ~select.EPOLLIN else 0
                 self._multi.socket_action(fd, readable | writable)
         self._collect()
+
+    def _listen_anew(self) -> None:
+        """With another epoll: a socket that is closed here and kept by a forked process is heard of for ever."""
+        self._loop.remove_reader(self._sockets.fileno())
+        self._sockets.close()
+        self._sockets = select.epoll()
+        self._loop.add_reader(self._sockets.fileno(), self._ready)
+        self._registered = {fd: self._registered[fd] for fd in self._watched}
+        for fd, (wanted, _) in self._registered.items():
+            self._sockets.register(fd, wanted)
 
     def _set_timer(self, milliseconds: int) -> None:
         if milliseconds == 0 and self._soon is None and not self._closed:

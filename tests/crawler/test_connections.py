@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import socket
+import warnings
 from time import process_time
 from types import SimpleNamespace
 
@@ -154,3 +156,75 @@ async def test_a_number_that_comes_back_is_another_socket(server, transport) -> 
         opened.close()
         await asyncio.sleep(0)  # what closes it a second time
     assert numbers[0] == numbers[1]
+
+
+async def test_what_a_name_means_now_counts_for_every_handle(server) -> None:
+    """It went back to what one of them had been told before the last change, and only that one asked again."""
+    asked: list[str] = []
+
+    def shop(name: str):
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+            await asyncio.sleep(0.1 if path == b"/slow" else 0)
+            asked.append(name)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+            await writer.drain()
+            writer.close()
+
+        return answer
+
+    class Names:
+        now = "127.0.0.1"
+
+        async def resolve(self, host: str) -> list[str]:
+            return [self.now]
+
+        async def close(self) -> None:
+            pass
+
+    names = Names()
+    async with await asyncio.start_server(shop("first"), "127.0.0.1", 0) as first:
+        port = first.sockets[0].getsockname()[1]
+        async with await asyncio.start_server(shop("second"), "127.0.0.2", port):
+            transport = Transport(Limits(), Guard(("shop.test",), {port}), names, user_agent="test")
+
+            async def get(path: str) -> None:
+                netloc = f"shop.test:{port}"
+                await transport.get(Exchange(f"http://{netloc}{path}", netloc, ("Accept: */*",), 1000))
+
+            def changes_to(address: str) -> None:
+                names.now = address
+                transport._known.clear()  # as after five minutes
+
+            slow = asyncio.create_task(get("/slow"))
+            await asyncio.sleep(0.02)
+            changes_to("127.0.0.2")
+            await get("/")
+            await slow
+            changes_to("127.0.0.1")
+            for _ in range(3):
+                await get("/")
+            await transport.close()
+    assert asked == ["second", "first", "first", "first", "first"]
+
+
+async def test_a_forked_process_that_keeps_a_socket_costs_nothing(server, transport) -> None:
+    given_up = asyncio.create_task(ask(transport, server, "/slow"))
+    await asyncio.sleep(0.02)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads about
+        child = os.fork()
+    if not child:
+        signal.pause()
+        os._exit(0)
+    try:
+        given_up.cancel()
+        await asyncio.sleep(0.1)  # it is answered, and nobody listens
+        await ask(transport, server, "/keep")
+        began = process_time()
+        await asyncio.sleep(0.4)
+        assert process_time() - began < 0.1
+        await asyncio.gather(*(ask(transport, server, f"/keep{number}") for number in range(4)))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)  # noqa: ASYNC222  it is dead

@@ -29,6 +29,17 @@ async def test_a_ledger_of_another_version_is_refused_in_one_line_and_left_alone
         assert db.execute("SELECT sql FROM sqlite_master").fetchall() == before
 
 
+async def test_one_with_the_index_of_before_is_read(tmp_path):
+    await Frontier(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as db:
+        db.execute("CREATE INDEX image_same ON image (sha256) WHERE sha256 IS NOT NULL")
+        db.execute("PRAGMA user_version = 1223636207")
+        db.commit()
+    await Frontier(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as db:
+        assert db.execute("SELECT 1 FROM sqlite_master WHERE name = 'image_same'").fetchall() == []
+
+
 async def test_our_own_is_opened_again(tmp_path):
     for _ in range(2):
         await Frontier(tmp_path).close()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,3 +182,37 @@ def test_groups_are_numbered_by_first_member() -> None:
     hashes = np.random.default_rng(1).integers(0, 256, (5, 64), np.uint8)
     assert groups(hashes[[3, 1, 3, 0, 1]]).tolist() == [0, 1, 0, 2, 1]
     assert groups(hashes[:0]).tolist() == []
+
+
+_TWO_INSIDE = """
+import threading
+import numpy
+from threadpoolctl import threadpool_info, threadpool_limits
+from shards.blas import one_thread
+
+def blas():
+    return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+def work():
+    with one_thread():
+        inside.wait(10)
+        leave.wait(10)
+
+threadpool_limits(2, user_api="blas")
+inside, leave = threading.Barrier(3), threading.Barrier(3)
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads:
+    thread.start()
+inside.wait(10)
+print(blas())
+leave.wait(10)
+for thread in threads:
+    thread.join()
+print(blas())
+"""
+
+
+def test_blas_has_its_threads_back_when_the_last_has_left() -> None:
+    """In a process of its own: OpenBLAS counts anew after a fork, as there are in other tests."""
+    ran = subprocess.run([sys.executable, "-c", _TWO_INSIDE], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[1]\n[2]\n"
