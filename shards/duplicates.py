@@ -37,6 +37,7 @@ DEFAULT_DISTANCE = 64  # of 1152 bits
 
 # A step in brightness (of 255) that counts: below it lies what JPEG leaves on a white ground.
 _STEP = 8
+_TOGETHER = 4096  # rows
 _GRID = (_SIDE + 1, _SIDE + 1)
 # by what a JPEG's sides are divided, from how many pixels of the shorter one on
 _DRAFTS = ((8, 1024), (4, 512), (2, 128))
@@ -124,14 +125,28 @@ def groups(hashes: NDArray[np.uint8], max_distance: int = DEFAULT_DISTANCE) -> N
     """
     if not len(hashes):
         return np.zeros(0, np.int64)
-    packed = np.ascontiguousarray(hashes).view(f"V{hashes.shape[1]}").ravel()
-    # equal ones cost nothing below
-    first, inverse = np.unique(packed, return_index=True, return_inverse=True)[1:]
+    first, inverse = _different(hashes)  # equal ones cost nothing below
     pairs = near_pairs(hashes, max_distance, first) if max_distance else ()
-    del packed, hashes
+    del hashes
     with one_thread():
         found = components(len(first), pairs)
     return _renumber(found[inverse])
+
+
+def _different(rows: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first of each kind of row, and of each row the number of its kind.
+
+    As `np.unique` of the rows has them, without its two copies of all that is there.
+    """
+    order = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}").ravel().argsort(kind="stable")
+    new = np.ones(len(rows), bool)
+    for at in range(1, len(rows), _TOGETHER):
+        some = order[at - 1 : at + _TOGETHER]
+        there = rows[some]
+        new[at : at + _TOGETHER] = (there[1:] != there[:-1]).any(axis=1)
+    inverse = np.empty(len(rows), np.int64)
+    inverse[order] = np.cumsum(new) - 1
+    return order[new], inverse
 
 
 def components(n: int, pairs: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> NDArray[np.int64]:

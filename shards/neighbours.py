@@ -214,9 +214,11 @@ def _signed_sums(words: NDArray[np.uint64], main: NDArray[np.float32]) -> NDArra
     """The bits of each row summed with the signs of the first directions, int64 (N, 3)."""
     positive = np.packbits(main[:, :_MEASURES] >= 0, axis=0).T
     masks = np.ascontiguousarray(positive).view(np.uint64)
-    counts = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
-    sums = [2 * np.bitwise_count(words & mask).sum(axis=1, dtype=np.int64) - counts for mask in masks]
-    return np.column_stack(sums)
+    sums = np.empty((len(words), len(masks)), np.int64)
+    for some, out in zip(_blocks(words), _blocks(sums), strict=True):
+        counts = np.bitwise_count(some).sum(axis=1, dtype=np.int64)
+        out[:] = 2 * np.bitwise_count(some[:, None] & masks).sum(axis=2, dtype=np.int64) - counts[:, None]
+    return sums
 
 
 def _project(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from shards import tar
 from shards.address import is_address, local_or_address
 from shards.errors import brief
-from shards.files import fsync_folder, sha256_of, write_atomic
+from shards.files import fsync_folder, give_back_memory, sha256_of, write_atomic
 from shards.index import (
     INDEX_NAME,
     Groups,
@@ -115,11 +115,13 @@ def finish(
             for path, samples, digest in zip(tars, walked.samples, digests, strict=True)
         ]
     write_index(folder, shards, walked, name=NEXT_INDEX)
-    counts = np.bincount(walked.rows["label"], minlength=len(labels)).tolist()
+    count, counts = len(walked.rows), np.bincount(walked.rows["label"], minlength=len(labels)).tolist()
+    del walked
+    give_back_memory()  # before the index is mapped, which is as large
     manifest = {
         "format": FORMAT,
         "version": VERSION,
-        "samples": len(walked.rows),
+        "samples": count,
         "labels": list(labels),
         "counts": dict(zip(labels, counts, strict=True)),
         "split": split,

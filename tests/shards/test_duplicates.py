@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from shards import neighbours
+from shards import duplicates, neighbours
 from shards.duplicates import DEFAULT_DISTANCE, HASH_BITS, dhash, distance, groups, hash_image
 
 Change = Callable[[Image.Image], Image.Image]
@@ -214,3 +214,14 @@ def test_blas_has_its_threads_back_after_two_wanted_one_at_once() -> None:
     """In a process of its own: OpenBLAS counts anew after a fork, as there are in other tests."""
     ran = subprocess.run([sys.executable, "-c", _TWO_AT_ONCE], capture_output=True, text=True, check=True)
     assert ran.stdout == "[[1], [1]] True\n"
+
+
+@given(st.lists(st.binary(min_size=3, max_size=3), min_size=1, max_size=60), st.integers(1, 7))
+def test_kinds_of_rows_are_those_of_unique(rows: list[bytes], together: int) -> None:
+    table = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 3)
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(duplicates, "_TOGETHER", together)
+        first, inverse = duplicates._different(table)
+    _, known, numbers = np.unique(np.array(rows, "V3"), return_index=True, return_inverse=True)
+    assert first.tolist() == known.tolist()
+    assert inverse.tolist() == numbers.tolist()
