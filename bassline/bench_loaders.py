@@ -193,8 +193,9 @@ def loaders(
                 f"{target['wanted']:g} times {name} is out of reach here of any loader that decodes every epoch:"
                 f" decoding alone is {target['ceiling']:.2f} times {name}"
             )
-        for pair, found in target.get("alike", {}).items():
-            console.out.print(f"[dim]{target['name']} is each as it is used; of the same work, {pair}: {found:.2f}[/]")
+        if alike := target.get("alike"):
+            told_alike = ", ".join(f"{pair} is {found:.2f}" for pair, found in alike.items())
+            console.out.print(f"[dim]{target['name']} compares each as it is used. Of the same work {told_alike}.[/]")
     if peers is None and not only:
         console.note("LitData, MosaicML Streaming, SPDL and FFCV were not measured: --peers install brings them")
     if out is not None:

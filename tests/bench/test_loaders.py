@@ -112,6 +112,15 @@ def test_normalised_batches_are_the_same_pictures(split: Path) -> None:
         assert found["pixels"]["labels"] == 1
 
 
+def test_a_target_of_unlike_work_has_the_like_ones_beside_it() -> None:
+    rates = {**RATES, "imagefolder": [3_250.0, 3_275, 3_225], "stream-float32": [9_000.0, 9_050, 8_950]}
+    target = next(one for one in judge(rates, [], [])["targets"] if one["name"].endswith("imagefolder-float32"))
+    assert {pair: round(found, 1) for pair, found in target["alike"].items()} == {
+        "stream-simplejpeg / imagefolder": 4.0,
+        "stream-float32 / imagefolder-float32": 5.0,
+    }
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Any, Any]:
     """Forty pictures as the reference decode, and a job that finds it."""
