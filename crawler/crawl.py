@@ -238,7 +238,7 @@ class _Crawl:
             collection = Collection(self._site, self._limits, fetcher, self._frontier, self._stats)
             self._watch.collection = collection
             await collection.run()
-            from crawler.grouping import begin  # numpy: 0.2 s, when the set is made; `collection` has brought it
+            from crawler.grouping import begin  # numpy, which `collection` has brought by now
 
             if not self._site.drop.near_duplicates:  # those are groups too, and change which samples there are
                 self._begun = await self._frontier.call(begin)

@@ -177,7 +177,7 @@ class _Process:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # whose threads cost 0.07 s, and have nothing to do
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # its threads would have nothing to do
             )
         self._connection = Connection(ours.detach())
         with suppress(OSError):
@@ -265,7 +265,7 @@ def _receive(connection: Connection, given: SimpleQueue[list[Picture] | None]) -
 def _sent(outcome: Outcome) -> tuple[str, ...] | list[Any]:
     """A refusal as a tuple, a thumbnail as a list without its body, which the other side has.
 
-    Plain ones: a class of ours costs several times as much to unpickle, on the side where time is short.
+    Plain ones: a class of ours takes longer to unpickle, and on the side where time is short.
     """
     if isinstance(outcome, Refused):
         return outcome.reason, outcome.detail

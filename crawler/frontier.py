@@ -76,7 +76,7 @@ class Category:
 class Job(NamedTuple):
     """A thumbnail to fetch, with the first product that shows it.
 
-    A named tuple, as all that is made for each image: it costs a fifth of a frozen dataclass.
+    A named tuple, as all that is made for each image: a frozen dataclass sets each attribute by a call.
 
     Attributes:
         told, place: what a sample made of it says it is.

@@ -39,9 +39,9 @@ class Begun(NamedTuple):
 
 def begin(db: sqlite3.Connection) -> Begun | None:
     """Begins to find the groups of the samples that the ledger has now; None where they are many."""
-    keys = _keys(db)
-    if len(keys) > _FEW:
+    if _count(db) > _FEW:
         return None
+    keys = _keys(db)
     given = [_hashes(db, len(keys))]
     with_it = ThreadPoolExecutor(1, "group")
     numbers = with_it.submit(duplicates.groups, given.pop())
@@ -68,9 +68,13 @@ def groups_of_samples(db: sqlite3.Connection, begun: Begun | None) -> Callable[[
     return lambda: found
 
 
+def _count(db: sqlite3.Connection) -> int:
+    count: int = db.execute("SELECT count(*) FROM sample").fetchone()[0]
+    return count
+
+
 def _keys(db: sqlite3.Connection) -> NDArray[np.bytes_]:
-    count = db.execute("SELECT count(*) FROM sample").fetchone()[0]
-    return np.fromiter((row[0] for row in db.execute("SELECT key FROM sample ORDER BY key")), KEY_TYPE, count)
+    return np.fromiter((row[0] for row in db.execute("SELECT key FROM sample ORDER BY key")), KEY_TYPE, _count(db))
 
 
 def _hashes(db: sqlite3.Connection, count: int) -> NDArray[np.uint8]:

@@ -35,7 +35,6 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 # Larger than any shop photo and small enough that a bomb costs 200 MB, not the machine.
 MAX_PIXELS = 64_000_000
 
-
 _EVEN = 4
 """Chunks a thread of a batch that is waited for: its end is as late as the last of them."""
 
@@ -161,24 +160,6 @@ class SimplejpegDecoder(ThreadedDecoder):
 
         super().__init__(size, fit, threads)
         self._decode: Callable[..., Pixels] = simplejpeg.decode_jpeg
-
-    def _some(self, images: Sequence[Bytes], rows: Pixels, start: int, end: int) -> list[int]:
-        # As above with the usual case up front: what is done between two decodes holds the interpreter, for which the
-        # other threads then wait.
-        decode, bad = self._decode, []
-        height, width = rows.shape[1:3]
-        for position, data, row in zip(range(start, end), images[start:end], rows[start:end], strict=True):
-            header = read_header(data)
-            if header is not None and header.plain and header.height == height and header.width == width:
-                try:
-                    decode(data, buffer=row)
-                except (ValueError, RuntimeError):
-                    pass  # read once more below, where Pillow has the last word
-                else:
-                    continue
-            if not self._decode_one(data, row):
-                bad.append(position)
-        return bad
 
     def pixels_of(self, data: Bytes, header: JpegHeader, row: Pixels | None) -> Pixels:
         if row is None:
