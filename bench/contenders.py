@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from bench import peer_loaders as peers
 from bench.loader_job import DEVIATION, MEAN, Batches, Contender, Job
@@ -17,7 +18,9 @@ from bench.loader_job import DEVIATION, MEAN, Batches, Contender, Job
 __all__ = ["CONTENDERS", "Contender", "Job", "available"]
 
 
-def _stream(decoder: str, device: str = "cpu") -> Callable[[Job], Callable[[int], Batches]]:
+def _stream(
+    decoder: str, device: str = "cpu", workers: Literal["auto", "threads"] = "auto"
+) -> Callable[[Job], Callable[[int], Batches]]:
     def opened(job: Job) -> Callable[[int], Batches]:
         import numpy as np
 
@@ -28,7 +31,7 @@ def _stream(decoder: str, device: str = "cpu") -> Callable[[Job], Callable[[int]
 
         source = ShardSet.open(Path(job.shards))
         decode = open_decoder(decoder, job.size, "stretch", job.workers, device)
-        stream = Stream(source, "train", decode, np.arange(len(source), dtype=np.int64), [])
+        stream = Stream(source, "train", decode, np.arange(len(source), dtype=np.int64), [], workers)
 
         def epoch(number: int) -> Batches:
             for images, part in stream.views(permutation(len(source), job.seed, number), job.batch):
@@ -83,7 +86,10 @@ def _resident(job: Job) -> Callable[[int], Batches]:
 
 _ALL = (
     Contender("resident", "decoded once, then gathered by index", _resident, ours=True),
-    Contender("stream-simplejpeg", "decoded every epoch, simplejpeg threads", _stream("simplejpeg"), ours=True),
+    Contender("stream-simplejpeg", "decoded every epoch, simplejpeg in processes", _stream("simplejpeg"), ours=True),
+    Contender(
+        "stream-threads", "the same in threads of one process", _stream("simplejpeg", workers="threads"), ours=True
+    ),
     Contender("stream-torchvision", "the same, torchvision's decoder", _stream("torchvision"), ours=True),
     Contender("stream-dali", "the same, DALI on the CPU", _stream("dali"), ("nvidia.dali",), ours=True),
     Contender(
@@ -91,12 +97,12 @@ _ALL = (
     ),
     Contender(
         "stream-float32",
-        "simplejpeg threads, then normalised as a step does",
+        "simplejpeg in processes, then normalised as a step does",
         _normalised("simplejpeg"),
         ours=True,
         normalises=True,
     ),
-    Contender("stream-pillow", "the same, Pillow threads", _stream("pillow"), ours=True),
+    Contender("stream-pillow", "the same, Pillow", _stream("pillow"), ours=True),
     Contender("decode", "the ceiling: simplejpeg alone, bytes in memory, their own order", peers.decode),
     Contender("tensor", "plain torch: one tensor in memory, index_select", peers.tensor, formats=("npy",)),
     Contender("memmap", "plain NumPy: .npy memory-mapped, fancy index", peers.memmap, formats=("npy",)),

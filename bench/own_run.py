@@ -22,6 +22,7 @@ from trainer.clock import Clock
 from trainer.config import RunConfig
 from trainer.decode import Decoder
 from trainer.device import choose_device
+from trainer.prefetch import DecodeCrew, open_crew
 from trainer.session import Session
 from trainer.split_data import open_split
 from trainer.store import Feed, Moments, free_bytes
@@ -81,6 +82,7 @@ class OwnRun:
         self.decoder = session.open_decoder()
         self.batch = min(config.train.batch, len(source))
         self.fill_s: float | None = None
+        self.crew: DecodeCrew | None = None
         if config.data.mode == "resident":
             begun = time.perf_counter()
             self.feed: Feed = session.decode(self.decoder)[0]
@@ -88,7 +90,9 @@ class OwnRun:
         else:
             session.mode, session.decoder_name = "stream", f"{self.decoder.name} ({self.decoder.device})"
             session.mean, session.std = self._moments(source, size)
-            self.feed = Stream(source, "train", self.decoder, np.arange(len(source), dtype=np.int64), [])
+            samples = np.arange(len(source), dtype=np.int64)
+            self.crew = open_crew([source], self.decoder, self.batch, config.data.workers)  # before there is a net
+            self.feed = Stream(source, "train", self.decoder, samples, [], config.data.workers, self.crew)
         if compute:
             step = parse_compute(compute)
             self.images = torch.zeros((self.batch, size, size, 3), dtype=torch.uint8, device=self.device)
@@ -223,6 +227,9 @@ class OwnRun:
     def close(self) -> None:
         """Lets go of the data and the decoder."""
         with closing(self._split):
+            self.feed.close()
+            if self.crew is not None:
+                self.crew.close()
             self.decoder.close()
 
 

@@ -25,7 +25,7 @@ class Cost:
     Attributes:
         cpu_s: user and system seconds.
         peak_mib: this process's peak resident size, MiB, and that of each of the others less what it now shares: what
-            forked workers have of their parent counts once.
+            forked workers have of their parent counts once. So does memory that they fill and this process only reads.
         read_bytes: bytes fetched from the storage device.
     """
 
@@ -46,6 +46,7 @@ def cost(pid: int | None = None) -> Cost:
     """The cost of `pid` (by default this process), its living descendants and its reaped children."""
     top = pid or os.getpid()
     waiting, cpu, peak, read = [top], 0, 0.0, 0
+    own = filled = 0.0
     while waiting:
         current = waiting.pop()
         root = Path(f"/proc/{current}")
@@ -56,13 +57,17 @@ def cost(pid: int | None = None) -> Cost:
             cpu += sum(int(ticks) for ticks in fields[11:15])
             status = dict(line.split(":", 1) for line in (root / "status").read_text().splitlines() if ":" in line)
             peak += int(status.get("VmHWM", "0 kB").split()[0]) / 1024
-            if current != top:
+            shared = int(status.get("RssShmem", "0 kB").split()[0]) / 1024
+            if current == top:
+                own = shared
+            else:
                 peak -= _shared_mib(root)
+                filled = max(filled, shared)
             io = dict(line.split(":", 1) for line in (root / "io").read_text().splitlines())
             read += int(io["read_bytes"])
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended while we looked
-    return Cost(cpu / _TICKS, peak, read)
+    return Cost(cpu / _TICKS, peak + max(0.0, filled - own), read)
 
 
 def _shared_mib(root: Path) -> float:

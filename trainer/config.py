@@ -52,7 +52,8 @@ class Data(StrictModel):
 
     size: side in pixels. fit: `pad` keeps the whole image on white, `crop` takes the middle square, `stretch` distorts.
     mode: `resident` decodes once into memory of the training device, `stream` decodes every epoch, `auto` measures.
-    threads: decoding threads, 0 for one a core.
+    threads: how many decode at once, 0 for one a core. workers: what these are in a stream, threads or processes;
+    `auto` is processes where more than one decode on the CPU. A part that is decoded once is decoded by threads.
     """
 
     size: Side = 150
@@ -60,6 +61,7 @@ class Data(StrictModel):
     mode: Literal["auto", "resident", "stream"] = "auto"
     decoder: Literal["auto", "dali", "simplejpeg", "torchvision", "pillow"] = "auto"
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    workers: Literal["auto", "threads", "processes"] = "auto"
 
 
 class Layer(StrictModel):
@@ -321,8 +323,8 @@ def resolve(data: Mapping[str, Any], overrides: Sequence[str] = (), *, where: st
 
 
 def config_hash(config: RunConfig) -> str:
-    """16 hex digits that change with anything a run depends on, its name apart."""
-    body = config.model_dump(mode="json", exclude={"name"})
+    """16 hex digits that change with anything a run depends on: not its name, nor where a stream is decoded."""
+    body = config.model_dump(mode="json", exclude={"name": True, "data": {"workers"}})
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 

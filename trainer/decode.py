@@ -27,7 +27,15 @@ from shards.errors import ConfigError
 from trainer.geometry import WHITE, Plan, plan
 from trainer.jpeg import JpegHeader, read_header
 
-__all__ = ["Decoder", "PillowDecoder", "SimplejpegDecoder", "TorchvisionDecoder", "open_decoder", "read_rgb"]
+__all__ = [
+    "Decoder",
+    "PillowDecoder",
+    "SimplejpegDecoder",
+    "ThreadedDecoder",
+    "TorchvisionDecoder",
+    "open_decoder",
+    "read_rgb",
+]
 
 Bytes = memoryview | bytes
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -92,13 +100,17 @@ class ThreadedDecoder(Decoder):
         host = out if out.device.type == "cpu" else torch.empty(out.shape, dtype=torch.uint8, pin_memory=True)
         rows = host.numpy()
         bad = (
-            self._some(images, rows, 0, len(images))
+            self.decode_here(images, rows)
             if self._pool is None
             else self._spread(self._pool, images, rows, _EVEN * self.threads)()
         )
         if host is not out:
             out.copy_(host)
         return bad
+
+    def decode_here(self, images: Sequence[Bytes], rows: Pixels) -> list[int]:
+        """As `decode`, in the calling thread, into uint8 (len(images), size, size, 3) on the host."""
+        return self._some(images, rows, 0, len(images))
 
     def begin(self, images: Sequence[Bytes], out: torch.Tensor) -> Callable[[], list[int]]:
         if self._pool is None or out.device.type != "cpu":

@@ -12,6 +12,7 @@ TrainError                     a run could not be done
 ├── BatteryBusy                another process runs this battery into the same folder
 ├── NotComparable              two runs were not tested on the same images
 ├── RankLost                   another process of the run ended
+├── WorkerLost                 a process that decodes ended by itself
 ├── NotExportable              a net cannot be written in another format
 ├── ParityLost                 an exported model does not answer as the run does
 ├── NotExplainable             what explains a net is not there, or has nothing to work on
@@ -20,6 +21,7 @@ TrainError                     a run could not be done
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from shards.errors import BasslineError
@@ -41,7 +43,19 @@ __all__ = [
     "RunStopped",
     "SplitIncomplete",
     "TrainError",
+    "WorkerLost",
 ]
+
+
+# What a signal mostly means here, where its own name does not say it.
+_SIGNALS: dict[int, str] = {
+    signal.SIGKILL: "killed: the system may have run out of memory",
+    signal.SIGBUS: "a tar became shorter while it was read",
+}
+
+
+def _name(number: int) -> str:
+    return signal.strsignal(number) or "unknown"
 
 
 class TrainError(BasslineError):
@@ -142,6 +156,23 @@ class RankLost(TrainError):
         self.rank = rank
         super().__init__(
             f"process {rank} of {size} lost another one ({problem.splitlines()[0][:80]}); run the same command to go on"
+        )
+
+
+class WorkerLost(TrainError):
+    """A process that decodes images for a stream was ended, by the system or by what it read.
+
+    Args:
+        folder: the set it read.
+        code: as in `subprocess`: an exit status, or a signal's number below zero.
+    """
+
+    def __init__(self, folder: Path, code: int) -> None:
+        self.folder, self.code = folder, code
+        how = f"with code {code}" if code >= 0 else f"by signal {-code} ({_SIGNALS.get(-code) or _name(-code)})"
+        super().__init__(
+            f"{folder}: a process that decodes its images ended {how}; run the same command to go on, "
+            'with data.workers = "threads" if it happens again'
         )
 
 

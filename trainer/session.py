@@ -31,6 +31,7 @@ from trainer.errors import LossNotFinite, RunStopped
 from trainer.executor import bare_rate, open_executor
 from trainer.nets import build_net, parameters_of
 from trainer.optim import Optimiser
+from trainer.prefetch import DecodeCrew, open_crew
 from trainer.preparation import class_weights, epoch_order, prepare
 from trainer.progress import Progress
 from trainer.result import (
@@ -95,6 +96,7 @@ class Session:
             torch.backends.cudnn.benchmark = not config.train.deterministic  # shapes do not change
         be_deterministic(config.train.deterministic)
         self.epoch, self.steps = 0, 0
+        self.crew: DecodeCrew | None = None
         self.selection = Selection(config.select)
 
     def go(self, state: dict[str, Any] | None) -> dict[str, Any]:
@@ -116,6 +118,7 @@ class Session:
                 rate = history.images_per_s()
             return self._finish(train, val, rate)
         finally:
+            self.close()
             decoder.close()
 
     # --- before the first step
@@ -134,6 +137,10 @@ class Session:
         self.mode = choose_mode(self.config.data.mode, need, self.device, self.world)
         moments, feeds, before = Moments(), [], 0
         with self.clock.spend("decode"):
+            if self.mode == "stream":  # now, while there is no net that forking would copy
+                every = (self.split.train, self.split.val, self.split.test)
+                most = max(min(self.config.train.batch, len(self.split.train)), self._test_batch())
+                self.crew = open_crew(every, decoder, most, self.config.data.workers)
             for part, source in parts:
                 feeds.append(self._feed(part, source, decoder, moments if part == "train" else None, before, total))
                 before += len(source)
@@ -154,7 +161,19 @@ class Session:
             data = self.config.data
             key = PartKey(self.split.digest, part, data.size, data.fit, self.decoder_name, self.device.type)
             return self.shared.store(key, source, moments, decode)
-        return scan(source, part, decoder, moments=moments, on_progress=tell, world=self.world)
+        return scan(
+            source, part, decoder, moments=moments, on_progress=tell, world=self.world,
+            workers=self.config.data.workers, crew=self.crew,
+        )  # fmt: skip
+
+    def _test_batch(self) -> int:
+        """Testing keeps no activations, so a GPU takes larger batches; a CPU wants them in its cache."""
+        return min(2048, 2048 * 150**2 // self.config.data.size**2) if self.device.type == "cuda" else 256
+
+    def close(self) -> None:
+        """Ends the processes that decode for its feeds."""
+        if self.crew is not None:
+            self.crew.close()
 
     def build(self, train: Feed) -> None:
         """The net, its optimiser, the step and who runs it, from the seed."""
@@ -174,8 +193,7 @@ class Session:
             raise ConfigError(
                 "train", "batch", f"{batch} cannot be cut for {world} processes; give a multiple of {world}"
             )
-        # Testing keeps no activations, so a GPU takes larger batches; a CPU wants them in its cache.
-        test_batch = max(batch, min(2048, 2048 * 150**2 // size**2) if self.device.type == "cuda" else 256)
+        test_batch = max(batch, self._test_batch())
         per_epoch = -(-len(train.samples) // batch)
         mean, std = (torch.tensor(values, dtype=torch.float32, device=self.device) for values in (self.mean, self.std))
         normalise = Normaliser(mean, std, max(batch, test_batch), size, channels_last=config.train.channels_last)

@@ -120,6 +120,9 @@ class Feed(ABC):
             The samples that lie in the buffers' first rows now, before the buffers are filled anew.
         """
 
+    def close(self) -> None:  # noqa: B027 memory goes with the feed
+        """Ends what works for the feed in the background."""
+
     def ordered(self, order: Indices) -> Indices:
         """`order`, a permutation of the whole set, without the bad samples."""
         if len(self.samples) == len(self.labels):

@@ -5,32 +5,44 @@ It gives the step what a store would give it, in the same order, batch for batch
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 import numpy as np
 import torch
 
-from shards.read import gather
 from shards.shard_set import ShardSet
 from trainer.decode import Decoder
 from trainer.distributed import World
+from trainer.prefetch import AHEAD, DecodeCrew, Prefetch, ProcessPrefetch, ThreadPrefetch, Workers, open_crew
 from trainer.store import DECODE_BATCH, BadSample, Feed, Indices, Moments, pass_over
 
-__all__ = ["Stream", "scan"]
+__all__ = ["AHEAD", "Stream", "scan"]
 
-AHEAD = 3  # batches being decoded beside the one in use: enough to ride out a slow one, and a bound on memory
 _HOST = torch.device("cpu")
 
 
 class Stream(Feed):
-    """Decodes batches of an order in the background; build one with `scan`."""
+    """Decodes batches of an order in the background; build one with `scan`.
 
-    def __init__(self, source: ShardSet, part: str, decoder: Decoder, samples: Indices, bad: list[BadSample]) -> None:
+    Args:
+        workers: where it decodes, see `trainer.prefetch.open_crew`.
+        crew: processes that several streams take turns at; without one, or while it is busy, the stream has its own.
+    """
+
+    def __init__(
+        self,
+        source: ShardSet,
+        part: str,
+        decoder: Decoder,
+        samples: Indices,
+        bad: list[BadSample],
+        workers: Workers = "auto",
+        crew: DecodeCrew | None = None,
+    ) -> None:
         self.source, self.part, self.decoder, self.samples, self.bad = source, part, decoder, samples, bad
-        self.labels, self.device = source.label_ids, torch.device(decoder.device)
-        self._kept: list[torch.Tensor] = []
+        self.labels, self.device, self.workers = source.label_ids, torch.device(decoder.device), workers
+        self.crew = crew
+        self._kept: Prefetch | None = None
 
     def batches(self, order: Indices, images: torch.Tensor, labels: torch.Tensor) -> Iterator[Indices]:
         for squares, part in self.views(order, len(images)):
@@ -46,38 +58,51 @@ class Stream(Feed):
 
         Yields:
             uint8 (B, S, S, 3) on the decoder's device, good until the next batch is asked for; the B samples' numbers.
+
+        Raises:
+            WorkerLost: a process that decodes was ended from outside.
         """
         cut = [order[start : start + size] for start in range(0, len(order), size)]
-        free = self._buffers(size, min(AHEAD + 1, len(cut)))
-        begun: deque[tuple[torch.Tensor, Indices, Callable[[], list[int]]]] = deque()
-        coming = iter(cut)
+        ahead, coming = self._prefetch(size), iter(cut)
         try:
             for _ in cut:
-                while free and (part := next(coming, None)) is not None:
-                    squares = free.pop()
-                    begun.append((squares, part, self.decoder.begin(gather(self.source, part), squares[: len(part)])))
-                squares, part, wait = begun[0]
-                bad = wait()
-                begun.popleft()
+                while ahead.has_room and (part := next(coming, None)) is not None:
+                    ahead.begin(part)
+                squares, part, bad = ahead.take()
                 if bad:  # readable when scanned, so the file changed since; the epoch goes on without it
                     part = self._without(bad, part, squares)
                 if len(part):
                     yield squares[: len(part)], part
-                free.append(squares)
+                ahead.release()
         finally:
-            for squares, _, wait in begun:  # nobody may write into memory that is let go
-                with suppress(Exception):
-                    wait()
-                free.append(squares)
-            self._kept = free
+            ahead.settle()  # nobody may write into memory that is let go
+            self._keep(ahead)
 
-    def _buffers(self, size: int, count: int) -> list[torch.Tensor]:
-        """Those of the epoch before where they fit: fresh memory costs a page fault every 4 KiB."""
-        kept, self._kept = self._kept, []
-        if len(kept) >= count and all(len(squares) == size for squares in kept):
-            return kept
-        shape = (size, self.decoder.size, self.decoder.size, 3)
-        return [torch.empty(shape, dtype=torch.uint8, device=self.decoder.device) for _ in range(count)]
+    def _prefetch(self, size: int) -> Prefetch:
+        """That of the epoch before where it fits: processes take time to start, and fresh memory page faults."""
+        if self.crew is not None and self.crew.serves(self.source, self.decoder, size):
+            return ProcessPrefetch(self.crew, self.source, self.decoder, size)
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            if kept.usable and kept.decoder is self.decoder and kept.size == size:
+                return kept
+            kept.close()
+        crew = open_crew([self.source], self.decoder, size, self.workers)
+        if crew is None:
+            return ThreadPrefetch(self.source, self.decoder, size)
+        return ProcessPrefetch(crew, self.source, self.decoder, size, own=True)
+
+    def _keep(self, ahead: Prefetch) -> None:
+        if ahead.kept and ahead.usable and self._kept is None:
+            self._kept = ahead
+        else:
+            ahead.close()
+
+    def close(self) -> None:
+        """Ends the processes that only this stream decodes in; the next epoch starts others."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _without(self, bad: list[int], part: Indices, squares: torch.Tensor) -> Indices:
         """Closes the gaps that bad images leave in a batch."""
@@ -96,10 +121,12 @@ def scan(
     moments: Moments | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     world: World = World(),
+    workers: Workers = "auto",
+    crew: DecodeCrew | None = None,
 ) -> Stream:
     """Decodes a part once without keeping it: finds the bad samples and the pixels' mean and deviation.
 
-    Of several ranks each looks at its share.
+    Of several ranks each looks at its share. `workers` and `crew`: of the stream, see `Stream`.
 
     Raises:
         NothingDecoded: no image of the part is readable.
@@ -108,4 +135,4 @@ def scan(
     samples, bad = pass_over(
         source, part, decoder, lambda first, last: squares[: last - first], moments, on_progress, world
     )
-    return Stream(source, part, decoder, samples, bad)
+    return Stream(source, part, decoder, samples, bad, workers, crew)
