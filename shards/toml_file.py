@@ -71,7 +71,8 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
             near = difflib.get_close_matches(location[-1], known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise ConfigError(where, key, f"unknown key; {hint}") from None
-        found = "" if first["type"] == "missing" else f", not {first['input']!r}"[:120]
+        whole = first["type"] == "value_error" and isinstance(first["input"], dict)  # says itself what does not agree
+        found = "" if first["type"] == "missing" or whole else f", not {first['input']!r}"[:120]
         message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise ConfigError(where, key, f"{message[:1].lower()}{message[1:]}{found}") from None
 

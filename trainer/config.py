@@ -63,6 +63,14 @@ class Data(StrictModel):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     workers: Literal["auto", "threads", "processes"] = "auto"
 
+    @model_validator(mode="after")
+    def _check(self) -> Data:
+        if self.decoder == "dali" and self.workers == "processes":
+            raise ValueError(
+                'workers = "processes" is for simplejpeg, torchvision and pillow; dali has its own threads'
+            )
+        return self
+
 
 class Layer(StrictModel):
     """One layer of the net: convolution, (batch norm), ReLU, max pool, (dropout). pool: 1 is none."""

@@ -169,6 +169,7 @@ class Pace:
     def close(self) -> None:
         """Lets go of the data and the decoder."""
         with closing(self._split):
+            self._run.close()
             self._decoder.close()
 
     def __enter__(self) -> Pace:

@@ -1,3 +1,6 @@
+import mmap
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,3 +24,28 @@ def test_the_cost_of_children_is_counted_while_they_live() -> None:
     assert alive.peak_mib - before.peak_mib >= 55
     time.sleep(0.01)
     assert cost().cpu_s - before.cpu_s >= 0.35  # reaped, and still counted
+
+
+def test_memory_that_children_fill_together_counts_once() -> None:
+    size = 60 << 20
+    shared = mmap.mmap(-1, size)
+    told, tell = os.pipe()
+    before, children = cost(), []
+    for _ in range(2):
+        if (child := os.fork()) == 0:
+            for at in range(0, size, mmap.PAGESIZE):
+                shared[at] = 1
+            os.write(tell, b".")
+            time.sleep(30)
+            os._exit(0)
+        children.append(child)
+    for _ in children:
+        os.read(told, 1)
+    filled = cost().peak_mib - before.peak_mib
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert 55 <= filled <= 100, "60 MiB, and a little of each child's own"
+    os.close(told)
+    os.close(tell)
+    shared.close()

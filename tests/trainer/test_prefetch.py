@@ -141,6 +141,11 @@ def test_processes_that_cannot_be_are_refused_in_a_line(split: Path) -> None:
             open_crew([source], decoder_of(), 8, "processes")
 
 
+def test_what_contradicts_itself_is_refused_before_anything_is_made(tiny: Callable[..., RunConfig]) -> None:
+    with pytest.raises(ConfigError, match=r"data: workers = .processes. is for .*; dali has its own threads$"):
+        tiny("data.decoder=dali", "data.workers=processes")
+
+
 def test_streams_take_turns_at_a_crew(source: ShardSet, val: ShardSet, crew: DecodeCrew) -> None:
     first, second = (stream_of(part, decoder_of(), crew) for part in (source, val))
     alone = [
