@@ -22,7 +22,7 @@ from trainer.clock import Clock
 from trainer.config import RunConfig
 from trainer.decode import Decoder
 from trainer.device import choose_device
-from trainer.prefetch import DecodeCrew, open_crew
+from trainer.prefetch import DecodeCrew, Workers, open_crew
 from trainer.session import Session
 from trainer.split_data import open_split
 from trainer.store import Feed, Moments, free_bytes
@@ -91,8 +91,8 @@ class OwnRun:
             session.mode, session.decoder_name = "stream", f"{self.decoder.name} ({self.decoder.device})"
             session.mean, session.std = self._moments(source, size)
             samples = np.arange(len(source), dtype=np.int64)
-            self.crew = open_crew([source], self.decoder, self.batch, config.data.workers)  # before there is a net
-            self.feed = Stream(source, "train", self.decoder, samples, [], config.data.workers, self.crew)
+            self._workers: Workers = "threads" if hook else config.data.workers  # a hook is called in this process
+            self.feed = Stream(source, "train", self.decoder, samples, [], self._workers, self._hire())
         if compute:
             step = parse_compute(compute)
             self.images = torch.zeros((self.batch, size, size, 3), dtype=torch.uint8, device=self.device)
@@ -111,6 +111,11 @@ class OwnRun:
                 self.feed.decoder = _StagedDecoder(self.stages, self.decoder)
         self._epochs = count(1)
         self._keep: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def _hire(self) -> DecodeCrew | None:
+        """Processes to decode in, before there is a net."""
+        self.crew = open_crew([self.source], self.decoder, self.batch, self._workers)
+        return self.crew
 
     def _moments(self, source: ShardSet, size: int) -> tuple[list[float], list[float]]:
         moments = Moments()
@@ -183,7 +188,11 @@ class OwnRun:
 
     def chill(self) -> None:
         """Puts the shards out of the page cache: opening the run and its pixels' mean has brought some of them in."""
-        Pages(self.source).release()  # what is mapped stays in the cache
+        if isinstance(self.feed, Stream) and self.crew is not None and self.crew.used:
+            self.feed.close()
+            self.crew.close()
+            self.feed.crew = self._hire()
+        Pages(self.source).release()  # what is mapped stays in the cache, here and in processes that decoded
         evict(self.tars)
 
     def ladder(self, seconds: float, least: int) -> dict[str, list[float]]:

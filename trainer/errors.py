@@ -50,7 +50,7 @@ __all__ = [
 # What a signal mostly means here, where its own name does not say it.
 _SIGNALS: dict[int, str] = {
     signal.SIGKILL: "killed: the system may have run out of memory",
-    signal.SIGBUS: "a tar became shorter while it was read",
+    signal.SIGBUS: "a tar became shorter or could not be read",
 }
 
 

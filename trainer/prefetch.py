@@ -15,12 +15,14 @@ import pickle
 import select
 import signal
 import struct
+import sys
 import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -136,16 +138,15 @@ class ThreadPrefetch(Prefetch):
 
 
 _TASK = struct.Struct("<iiii")  # source, slot, first row, the row after the last
-_DONE = struct.Struct("<iii")  # slot, rows that are done with, and the worker that failed at them or -1
+_DONE = struct.Struct("<iii")  # slot, rows that are done with, and where an error is told or -1
 _CHUNKS = 2  # of a batch a process: fewer, and its end waits for the slower one; more, and each wakes the taker
-_MOST_CHUNKS = 1024  # of a batch, so that neither pipe is ever full (64 KiB, pipe(7))
+_MOST_CHUNKS = 64  # of a batch: those of a whole ring are a page, the least that a pipe holds (pipe(7))
 _FEWEST = 8  # images a chunk, where a batch has them
 _SAID = 4096  # bytes for what a process raised
-_ends_of_pipes: set[int] = set()  # this process's of every crew: who inherited one would keep that crew from its end
 
 
 class DecodeCrew:
-    """Forked processes, as many as a decoder has threads, that decode into memory they share with this one.
+    """Forked processes that decode into memory they share with this one.
 
     What this process has written to when it forks is copied when it writes there again: a crew is for the start of
     work, before there is a net.
@@ -154,29 +155,38 @@ class DecodeCrew:
         sources: sets whose tars are mapped.
         decoder: one that decodes on the CPU, image by image.
         size: the largest batch.
+        count: how many processes.
+
+    Attributes:
+        busy: whether a stream has it.
+        used: whether it was ever given work.
 
     Raises:
         OSError: a process cannot be had.
     """
 
-    def __init__(self, sources: Sequence[ShardSet], decoder: ThreadedDecoder, size: int) -> None:
+    def __init__(self, sources: Sequence[ShardSet], decoder: ThreadedDecoder, size: int, count: int) -> None:
         self.sources, self.decoder, self.size, slots = sources, decoder, size, AHEAD + 1
-        self.busy = False
+        self.busy = self.used = False
         self._pixels: NDArray[np.uint8] = _shared((slots, size, decoder.size, decoder.size, 3), np.uint8)
         self._ids: NDArray[np.int64] = _shared((slots, size), np.int64)
         self._bad: NDArray[np.uint8] = _shared((slots, size), np.uint8)
-        self._said: NDArray[np.uint8] = _shared((slots, decoder.threads, _SAID), np.uint8)
+        self._said: NDArray[np.uint8] = _shared((slots, -(-size // _FEWEST), _SAID), np.uint8)  # by chunk
         self._left = [0] * slots
         self._failed: dict[int, BaseException] = {}
         self._tensors = [torch.from_numpy(squares) for squares in self._pixels]
-        (take, self._tasks), (self._answers, give) = os.pipe(), os.pipe()
+        take, self._tasks = os.pipe()
+        try:
+            self._answers, give = os.pipe()
+        except OSError:
+            os.close(take)
+            os.close(self._tasks)
+            raise
         self._processes: dict[int, int] = {}  # process number by its descriptor
         self._end = weakref.finalize(self, _end, os.getpid(), self._processes, (self._tasks, self._answers))
-        _ends_of_pipes.update((self._tasks, self._answers))
         try:
-            for worker in range(decoder.threads):
-                process = self._fork(worker, take, give)
-                self._processes[os.pidfd_open(process)] = process
+            for _ in range(count):
+                self._fork(take, give)
         except BaseException:
             self.close()
             raise
@@ -187,8 +197,8 @@ class DecodeCrew:
         for descriptor in (self._answers, *self._processes):
             self._ready.register(descriptor, select.POLLIN)
 
-    def _fork(self, worker: int, take: int, give: int) -> int:
-        Image.preinit()  # no process should have to import while another thread of this one does
+    def _fork(self, take: int, give: int) -> None:
+        Image.init()  # no process should have to import while another thread of this one does
         # What comes for all of a terminal or a group is this process's to decide; the others end when it ends.
         ours = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
         try:
@@ -201,47 +211,60 @@ class DecodeCrew:
                     for number in _OURS:
                         signal.signal(number, signal.SIG_IGN)
                     signal.pthread_sigmask(signal.SIG_SETMASK, ours)
-                    for descriptor in _ends_of_pipes:
-                        with suppress(OSError):  # another thread may have been about to close it
-                            os.close(descriptor)
-                    self._work(worker, take, give)
+                    self._work(take, give)
                     code = 0
                 finally:
                     os._exit(code)
+            try:
+                self._processes[os.pidfd_open(process)] = process
+            except BaseException:
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ours)
-        return process
 
-    def _work(self, worker: int, take: int, give: int) -> None:
+    def _work(self, take: int, give: int) -> None:
         """A process: chunk after chunk, until the other end is closed."""
         faulthandler.disable()  # how it ended is told where it is missed, in a line
+        # A progress bar's lock may have been held by a thread that did not come along: a warning would wait for it.
+        sys.stdout = sys.stderr = None
+        _close_all_but(take, give)  # locks, others' pipes: what its parent lets go of is nobody's then
         torch.set_num_threads(1)  # torch's others did not come along
         gc.freeze()  # looking at what is shared would copy it
         while task := os.read(take, _TASK.size):
             number, slot, first, last = _TASK.unpack(task)
-            bad, failed = self._bad[slot, first:last], -1
+            bad, said = self._bad[slot, first:last], -1
             bad[:] = 0
             try:
                 images = gather(self.sources[number], self._ids[slot, first:last])
                 bad[self.decoder.decode_here(images, self._pixels[slot, first:last])] = 1
             except Exception as error:
-                text, failed = _pickled(error), worker
-                self._said[slot, worker, : len(text)] = np.frombuffer(text, np.uint8)
-            os.write(give, _DONE.pack(slot, last - first, failed))
+                text, said = _pickled(error), first // _FEWEST
+                self._said[slot, said, : len(text)] = np.frombuffer(text, np.uint8)
+            os.write(give, _DONE.pack(slot, last - first, said))
 
     def start(self, slot: int, source: ShardSet, part: Indices) -> None:
-        """Has samples `part` of one of its sources decoded into a slot of the ring."""
+        """Has samples `part` of one of its sources decoded into a slot of the ring.
+
+        Raises:
+            WorkerLost: the processes are gone.
+        """
+        if not self.usable:
+            raise WorkerLost(source.folder, 0)
         number, count = next(n for n, known in enumerate(self.sources) if known is source), len(part)
         self._ids[slot, :count] = part
+        self.used = True
         step = max(_FEWEST, -(-count // min(_CHUNKS * len(self._processes), _MOST_CHUNKS)))
-        self._left[slot] = count
-        tasks = b"".join(_TASK.pack(number, slot, at, min(at + step, count)) for at in range(0, count, step))
-        whole = select.PIPE_BUF // _TASK.size * _TASK.size  # what is written at once is read whole
+        tasks = [_TASK.pack(number, slot, at, min(at + step, count)) for at in range(0, count, step)]
         try:
-            for at in range(0, len(tasks), whole):
-                os.write(self._tasks, tasks[at : at + whole])
+            self._left[slot] = count
+            os.write(self._tasks, b"".join(tasks))  # at most PIPE_BUF: whole, or not at all
         except BrokenPipeError:
             raise self._lost(source) from None
+        except BaseException:  # interrupted, and nobody knows whether it was written
+            self.close()
+            raise
 
     def wait(self, slot: int, source: ShardSet, count: int) -> list[int]:
         """Waits for a slot; gives the positions of unreadable images, or raises what a process did.
@@ -249,23 +272,27 @@ class DecodeCrew:
         Raises:
             WorkerLost: a process ended.
         """
-        while self._left[slot] > 0:
-            if not self.usable:
-                raise WorkerLost(source.folder, 0)
-            ready = {descriptor for descriptor, _ in self._ready.poll()}
-            if self._answers in ready and (answers := os.read(self._answers, 256 * _DONE.size)):
-                self._hear(answers)
-            elif ready:
-                raise self._lost(source)
+        try:
+            while self._left[slot] > 0:
+                if not self.usable:
+                    raise WorkerLost(source.folder, 0)
+                ready = {descriptor for descriptor, _ in self._ready.poll()}
+                if self._answers in ready and (answers := os.read(self._answers, 256 * _DONE.size)):
+                    self._hear(answers)
+                elif ready:
+                    raise self._lost(source)
+        except BaseException:  # interrupted, and an answer may have been read and not counted
+            self.close()
+            raise
         if slot in self._failed:
             raise self._failed.pop(slot)
         return [int(position) for position in np.flatnonzero(self._bad[slot, :count])]
 
     def _hear(self, answers: bytes) -> None:
-        for slot, done, failed in _DONE.iter_unpack(answers):
+        for slot, done, said in _DONE.iter_unpack(answers):
             self._left[slot] -= done
-            if failed >= 0:
-                self._failed[slot] = pickle.loads(self._said[slot, failed].tobytes())  # noqa: S301 our own
+            if said >= 0:
+                self._failed[slot] = pickle.loads(self._said[slot, said].tobytes())  # noqa: S301 our own
 
     def _lost(self, source: ShardSet) -> WorkerLost:
         """Which process ended, and how; ends the others."""
@@ -342,6 +369,13 @@ def _shared(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return np.frombuffer(memory, kind, count).reshape(shape)
 
 
+def _close_all_but(*kept: int) -> None:
+    """Every descriptor but these and the standard ones."""
+    edges = [2, *sorted(kept), os.sysconf("SC_OPEN_MAX")]
+    for before, after in pairwise(edges):
+        os.closerange(before + 1, after)
+
+
 def _pickled(error: Exception) -> bytes:
     """The error for another process; as text where it cannot be sent."""
     with suppress(Exception):
@@ -355,7 +389,6 @@ def _end(owner: int, processes: dict[int, int], pipes: tuple[int, ...]) -> None:
     if os.getpid() != owner:
         return  # a forked process that ends by itself leaves its siblings alone
     for pipe in pipes:
-        _ends_of_pipes.discard(pipe)
         os.close(pipe)
     for descriptor in processes:
         with suppress(ProcessLookupError):
@@ -370,12 +403,13 @@ def open_crew(sources: Sequence[ShardSet], decoder: Decoder, size: int, workers:
     """The processes that streams of these sets decode in; None where threads do.
 
     Args:
-        workers: `auto` is processes where more than one thread would decode on the CPU.
+        workers: `auto` is processes where more than one thread would decode on the CPU, one a core at most.
 
     Raises:
         ConfigError: `processes` was asked for, and they cannot be had; says why.
     """
-    if workers == "threads" or (workers == "auto" and decoder.threads == 1):
+    count = decoder.threads if workers == "processes" else min(decoder.threads, len(os.sched_getaffinity(0)))
+    if workers == "threads" or (workers == "auto" and count == 1):
         return None
     if not isinstance(decoder, ThreadedDecoder):
         problem = f"{decoder.name} has threads of its own; processes decode by simplejpeg, torchvision or pillow"
@@ -383,7 +417,7 @@ def open_crew(sources: Sequence[ShardSet], decoder: Decoder, size: int, workers:
         problem = f"{lazy[0].folder} comes from a store as it is read, to one process"
     else:
         try:
-            return DecodeCrew(sources, decoder, size)
+            return DecodeCrew(sources, decoder, size, count)
         except OSError as error:
             problem = f"no process can be started ({error})"
     if workers == "processes":

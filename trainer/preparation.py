@@ -31,7 +31,7 @@ def prepare(net: nn.Module, config: RunConfig, train: Feed, mean: list[float], s
     """
     stems = [module for module in net.modules() if isinstance(module, WhitenStem)]
     if stems:
-        images = _some_images(train, config.data.size)
+        images = _some_images(train, config.data.size, config.train.batch)
         middle, spread = (torch.tensor(values, dtype=torch.float32) for values in (mean, std))
         normalised = Normaliser(middle, spread, len(images), config.data.size, channels_last=False)(images)
         for stem in stems:
@@ -40,16 +40,13 @@ def prepare(net: nn.Module, config: RunConfig, train: Feed, mean: list[float], s
         start_from(net, Path(config.net.weights))
 
 
-def _some_images(train: Feed, size: int) -> torch.Tensor:
-    """Images spread over the part, uint8 (N, size, size, 3), on the host."""
+def _some_images(train: Feed, size: int, batch: int) -> torch.Tensor:
+    """Images spread over the part, uint8 (N, size, size, 3), on the host; taken in the run's own batches."""
     count = min(_WHITEN_FROM, len(train.samples))
     chosen = train.samples[np.linspace(0, len(train.samples) - 1, count).astype(np.int64)]
-    device = train.device
-    images = torch.empty((count, size, size, 3), dtype=torch.uint8, device=device)
-    labels = torch.empty(count, dtype=torch.int64, device=device)
-    for part in train.batches(chosen, images, labels):
-        return images[: len(part)].cpu()
-    raise AssertionError("a feed has at least one sample")
+    images = torch.empty((min(batch, count), size, size, 3), dtype=torch.uint8, device=train.device)
+    labels = torch.empty(len(images), dtype=torch.int64, device=train.device)
+    return torch.cat([images[: len(part)].cpu().clone() for part in train.batches(chosen, images, labels)])
 
 
 def class_weights(optim: Optim, train: Feed, labels: tuple[str, ...]) -> NDArray[np.float32] | None:

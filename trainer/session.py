@@ -97,6 +97,7 @@ class Session:
         be_deterministic(config.train.deterministic)
         self.epoch, self.steps = 0, 0
         self.crew: DecodeCrew | None = None
+        self._feeds: list[Feed] = []
         self.selection = Selection(config.select)
 
     def go(self, state: dict[str, Any] | None) -> dict[str, Any]:
@@ -135,7 +136,8 @@ class Session:
         total = sum(len(source) for _, source in parts)
         need = (total + len(self.split.test)) * decoder.size**2 * 3
         self.mode = choose_mode(self.config.data.mode, need, self.device, self.world)
-        moments, feeds, before = Moments(), [], 0
+        moments, before = Moments(), 0
+        feeds: list[Feed] = []
         with self.clock.spend("decode"):
             if self.mode == "stream":  # now, while there is no net that forking would copy
                 every = (self.split.train, self.split.val, self.split.test)
@@ -145,6 +147,7 @@ class Session:
                 feeds.append(self._feed(part, source, decoder, moments if part == "train" else None, before, total))
                 before += len(source)
         self.mean, self.std = moments.mean_and_std()
+        self._feeds = feeds
         return feeds[0], feeds[1]
 
     def _feed(
@@ -172,6 +175,8 @@ class Session:
 
     def close(self) -> None:
         """Ends the processes that decode for its feeds."""
+        for feed in self._feeds:
+            feed.close()
         if self.crew is not None:
             self.crew.close()
 

@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +29,7 @@ from trainer.decode import Bytes, Decoder, SimplejpegDecoder, ThreadedDecoder, o
 from trainer.errors import WorkerLost
 from trainer.fit import fit
 from trainer.prefetch import AHEAD, DecodeCrew, ProcessPrefetch, open_crew
+from trainer.preparation import _some_images
 from trainer.stream import Stream
 
 _SIZE = 24
@@ -44,6 +47,20 @@ class Broken(SimplejpegDecoder):
 
     def decode_here(self, images: Sequence[Bytes], rows: object) -> list[int]:
         raise Unsendable("cannot be pickled", images)
+
+
+class Wordy(SimplejpegDecoder):
+    """Raises what is longer or shorter every time, so that one text over another would be neither."""
+
+    def decode_here(self, images: Sequence[Bytes], rows: object) -> list[int]:
+        raise KeyError("x" * (np.random.default_rng().integers(3000)))
+
+
+class Warner(SimplejpegDecoder):
+    def decode_here(self, images: Sequence[Bytes], rows: np.ndarray) -> list[int]:
+        warnings.warn("as Pillow does of damaged images", stacklevel=1)
+        print("and so may anybody")
+        return super().decode_here(images, rows)
 
 
 class Apart(Decoder):
@@ -73,7 +90,7 @@ def decoder_of(name: str = "simplejpeg", threads: int = 2) -> ThreadedDecoder:
 
 @pytest.fixture
 def crew(source: ShardSet, val: ShardSet) -> Iterator[DecodeCrew]:
-    crew = DecodeCrew([source, val], decoder_of(), _MOST)
+    crew = DecodeCrew([source, val], decoder_of(), _MOST, 2)
     yield crew
     crew.close()
 
@@ -205,7 +222,7 @@ def all_of(source: ShardSet) -> Iterator[All]:
     decoder = decoder_of()
     whole = torch.zeros((len(source), _SIZE, _SIZE, 3), dtype=torch.uint8)
     (damaged,) = decoder.decode([source.image(i) for i in range(len(source))], whole)
-    crew = DecodeCrew([source], decoder, _MOST)
+    crew = DecodeCrew([source], decoder, _MOST, 2)
     yield All(crew, whole.numpy(), damaged)
     crew.close()
 
@@ -236,7 +253,7 @@ def test_a_tar_that_is_cut_short_ends_no_more_than_the_stream(split: Path, tmp_p
         stream = stream_of(source, decoder_of())
         (tar,) = (tmp_path / "train").glob("*.tar")
         os.truncate(tar, 8192)
-        with pytest.raises(WorkerLost, match=r"signal 7 \(a tar became shorter while it was read\)"):
+        with pytest.raises(WorkerLost, match=r"signal 7 \(a tar became shorter or could not be read\)"):
             everything(stream, stream.samples, 8)
         stream.close()
 
@@ -247,6 +264,123 @@ def test_an_error_that_cannot_be_sent_comes_as_text(source: ShardSet) -> None:
         with pytest.raises(RuntimeError, match="Unsendable: cannot be pickled"):
             next(stream.views(stream.samples, 8))
     stream.close()
+
+
+def test_errors_of_all_chunks_are_told_apart(source: ShardSet) -> None:
+    stream = stream_of(source, Wordy(_SIZE, "pad", 2))
+    for _ in range(30):
+        with pytest.raises(KeyError, match=r"^'x*'$"):
+            next(stream.views(np.tile(stream.samples, 3), 64))
+    stream.close()
+
+
+@pytest.mark.filterwarnings("always")
+def test_nobody_waits_for_a_lock_that_was_held_at_the_fork(source: ShardSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal:
+        lock = threading.Lock()
+
+        def write(self, text: str) -> None:
+            with self.lock:
+                pass
+
+        def flush(self) -> None:
+            self.write("")
+
+    stream = stream_of(source, Warner(_SIZE, "pad", 2))
+    with monkeypatch.context() as patch, Terminal.lock:  # as a progress bar's thread holds it
+        patch.setattr(sys, "stderr", Terminal())
+        patch.setattr(sys, "stdout", Terminal())
+        assert len(everything(stream, stream.samples, 8)[1]) == len(source) - 1
+    stream.close()
+
+
+@pytest.mark.parametrize("where", ["_hear", "poll"])
+def test_an_interrupt_anywhere_ends_in_time(source: ShardSet, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    stream = stream_of(source, decoder_of())
+    with monkeypatch.context() as patch:
+        if where == "_hear":
+            patch.setattr(DecodeCrew, "_hear", interrupted)
+        else:
+            patch.setattr("trainer.prefetch.os.write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(stream.views(stream.samples, 8))
+    assert len(everything(stream, stream.samples, 8)[1]) == len(source) - 1
+    stream.close()
+
+
+def test_they_hold_nothing_of_their_parents(crew: DecodeCrew) -> None:
+    for process in workers_of(crew):
+        links = {int(link.name): str(link.readlink()) for link in Path(f"/proc/{process}/fd").iterdir()}
+        assert all(number <= 2 or place.startswith("pipe:") for number, place in links.items())
+        assert len([number for number in links if number > 2]) == 2
+
+
+def test_auto_is_one_a_core_at_most(source: ShardSet) -> None:
+    crew = open_crew([source], decoder_of(threads=64), 8)
+    assert (len(workers_of(crew)) if crew else 1) == len(os.sched_getaffinity(0))
+    if crew:
+        crew.close()
+
+
+def test_a_crew_that_was_closed_writes_nowhere(source: ShardSet, crew: DecodeCrew, tmp_path: Path) -> None:
+    crew.close()
+    files = [(tmp_path / str(n)).open("wb", buffering=0) for n in range(8)]  # where its pipes were
+    ring = ProcessPrefetch(crew, source, crew.decoder, 8)
+    with pytest.raises(WorkerLost):
+        ring.begin(np.arange(8))
+    for file in files:
+        file.close()
+        assert Path(file.name).stat().st_size == 0
+
+
+def test_a_whitening_stem_needs_no_crew_of_its_own(source: ShardSet, crew: DecodeCrew) -> None:
+    stream = stream_of(source, decoder_of(), crew)
+    stream.samples = np.delete(stream.samples, 5)
+    images = _some_images(stream, _SIZE, _MOST)
+    whole = everything(stream_of(source, decoder_of(), workers="threads"), stream.samples, 8)[0]
+    assert (images.numpy() == whole).all()
+    assert stream._kept is None
+
+
+LIMITED = """
+import os, resource, sys
+from shards.errors import ConfigError
+from shards.shard_set import ShardSet
+from trainer.decode import open_decoder
+from trainer.preparation import _some_images
+from trainer.prefetch import open_crew
+source, decoder = ShardSet.open(sys.argv[1]), open_decoder("simplejpeg", 24, "pad", 2, "cpu")
+held = len(os.listdir("/proc/self/fd")) - 1
+for free in range(8):
+    kept = [os.dup(0) for _ in range(64)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(kept) + 1 + free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    for workers in ("auto", "processes"):
+        try:
+            crew = open_crew([source], decoder, 8, workers)
+            if crew:
+                crew.close()
+            said = "crew" if crew else "threads"
+        except ConfigError as error:
+            said = "error"
+            assert len(str(error).splitlines()) == 1, error
+        print(free, said)
+    for descriptor in kept:
+        os.close(descriptor)
+    assert len(os.listdir("/proc/self/fd")) - 1 == held
+    assert not open(f"/proc/self/task/{os.getpid()}/children").read()
+"""
+
+
+def test_without_descriptors_it_is_threads_and_nothing_is_left(split: Path, warm_python: Warm) -> None:
+    command = [str(warm_python), "-c", LIMITED, str(split / "train")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[:2] == ["0 threads", "0 error"]
+    assert told[-2:] == ["7 crew", "7 crew"]
 
 
 def test_what_comes_for_a_whole_group_is_not_for_them(source: ShardSet, crew: DecodeCrew) -> None:
@@ -297,9 +431,10 @@ import os, sys, time
 import numpy as np
 from shards.shard_set import ShardSet
 from trainer.decode import open_decoder
+from trainer.preparation import _some_images
 from trainer.prefetch import DecodeCrew
 sources = [ShardSet.open(sys.argv[1]) for _ in range(2)]
-crews = [DecodeCrew([source], open_decoder("simplejpeg", 24, "pad", 2, "cpu"), 8) for source in sources]
+crews = [DecodeCrew([source], open_decoder("simplejpeg", 24, "pad", 2, "cpu"), 8, 2) for source in sources]
 print(*[process for crew in crews for process in crew._processes.values()], flush=True)
 time.sleep(60) if sys.argv[2] == "wait" else sys.exit(0)
 """
