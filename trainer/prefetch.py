@@ -316,12 +316,9 @@ class DecodeCrew:
 
     def serves(self, source: ShardSet, decoder: Decoder, size: int) -> bool:
         """Whether it has time for such batches."""
-        alike = type(decoder) is type(self.decoder) and (decoder.size, decoder.fit) == (
-            self.decoder.size,
-            self.decoder.fit,
-        )
+        here, own = ((type(each), each.size, each.fit) for each in (decoder, self.decoder))
         known = any(source is one for one in self.sources)
-        return alike and known and size <= self.size and self.usable and not self.busy
+        return here == own and known and size <= self.size and self.usable and not self.busy
 
     def close(self) -> None:
         """Ends its processes."""

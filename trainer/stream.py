@@ -13,10 +13,10 @@ import torch
 from shards.shard_set import ShardSet
 from trainer.decode import Decoder
 from trainer.distributed import World
-from trainer.prefetch import AHEAD, DecodeCrew, Prefetch, ProcessPrefetch, ThreadPrefetch, Workers, open_crew
+from trainer.prefetch import DecodeCrew, Prefetch, ProcessPrefetch, ThreadPrefetch, Workers, open_crew
 from trainer.store import DECODE_BATCH, BadSample, Feed, Indices, Moments, pass_over
 
-__all__ = ["AHEAD", "Stream", "scan"]
+__all__ = ["Stream", "scan"]
 
 _HOST = torch.device("cpu")
 
@@ -46,7 +46,7 @@ class Stream(Feed):
 
     def batches(self, order: Indices, images: torch.Tensor, labels: torch.Tensor) -> Iterator[Indices]:
         for squares, part in self.views(order, len(images)):
-            if images.device == squares.device == _HOST:  # a third of the processor time of torch's threaded copy
+            if images.device == squares.device == _HOST:  # torch's threaded copy would spin
                 np.copyto(images[: len(part)].numpy(), squares.numpy())
             else:
                 images[: len(part)].copy_(squares)

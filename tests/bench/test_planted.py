@@ -134,3 +134,22 @@ def test_cold_epochs_are_cold_and_end_before_the_second(zygote: Zygote, split: P
     cold = zygote.run("bench.window:measure", plan.job(["cold"]))
     assert cold["cold"]["images"] == 512
     assert cold["cold"]["read_bytes"] >= COLD * 512 * cold["about"]["image_bytes"]
+
+
+def test_cold_is_cold_where_processes_have_decoded_before(zygote: Zygote, split: Path) -> None:
+    tars = sorted((split / "train").glob("*.tar"))
+    probed = zygote.run("bench.probe:disk_rate", {"paths": [str(tar) for tar in tars], "seconds": 1})
+    if probed["share"] < COLD:
+        pytest.skip("here the page cache cannot be emptied")
+    config = resolve(run_of(PLANTED["disk"]), ["data.threads=2", "data.workers=processes"])
+    plan = Plan(config, split, compute="sleep:1ms", seconds=1)
+    told = zygote.run("bench.window:measure", plan.job(["drained", "cold"]))  # in one process, unlike `bench stalls`
+    assert told["cold"]["read_bytes"] >= COLD * told["cold"]["images"] * told["about"]["image_bytes"]
+
+
+def test_a_hook_is_called_though_processes_were_asked_for(zygote: Zygote, split: Path) -> None:
+    config = resolve(run_of(PLANTED["disk"]), ["data.threads=2", "data.workers=processes"])
+    plan = Plan(config, split, compute="sleep:1ms", hook="bench.plants:slow_disk", seconds=0.3)
+    told = zygote.run("bench.window:measure", plan.job(["drained"]))["drained"]
+    encoded = sum(tar.stat().st_size for tar in (split / "train").glob("*.tar")) / 512
+    assert told["images"] / told["seconds"] < 5e6 / encoded * 2, "its disk gives 5 MB/s"

@@ -11,8 +11,9 @@ import torch
 
 from shards.shard_set import ShardSet
 from trainer.decode import Bytes, Decoder, SimplejpegDecoder, open_decoder
+from trainer.prefetch import AHEAD
 from trainer.store import decode_all
-from trainer.stream import AHEAD, Stream, scan
+from trainer.stream import Stream, scan
 
 
 class Forgetful(Decoder):
