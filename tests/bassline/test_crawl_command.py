@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,10 @@ def slow_site(site: str) -> str:
     return str(path)
 
 
-def crawling(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "bassline", "crawl", *map(str, arguments)]
+def crawling(
+    *arguments: str | Path, program: Sequence[str] = ("-m", "bassline"), **options: Any
+) -> subprocess.Popen[str]:
+    command = [sys.executable, *program, "crawl", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **{**pipes, **options})
 
@@ -214,15 +216,14 @@ def test_a_port_in_use_is_one_line(bassline: Run, site: str) -> None:
         ("explore", signal.SIGTERM),
         ("collect", signal.SIGINT),
         ("collect", signal.SIGTERM),
-        ("settle", signal.SIGINT),
     ],
 )
 def test_a_signal_at_each_stage(
-    stage: str, number: signal.Signals, site: str, tmp_path: Path, bassline: Run, whole: Mapping[str, Any]
+    stage: str, number: signal.Signals, slow_site: str, tmp_path: Path, bassline: Run, whole: Mapping[str, Any]
 ) -> None:
     os.mkfifo(tmp_path / "log")
     out = tmp_path / "set"
-    with crawling(site, "--out", out, "--log", tmp_path / "log", "--quiet") as process:
+    with crawling(slow_site, "--out", out, "--log", tmp_path / "log", "--quiet") as process:
         for event in events(tmp_path / "log"):
             if event["event"] == "stage" and event["stage"] == stage:
                 process.send_signal(number)
@@ -230,19 +231,60 @@ def test_a_signal_at_each_stage(
     assert process.returncode == 130, said
     assert said == ("", "interrupted the state is kept; run the same command again to go on\n")
     assert (out / "crawl.sqlite").exists()
-    done = bassline("crawl", site, "--out", out, "--json")
+    done = bassline("crawl", slow_site, "--out", out, "--json")
     assert json.loads(done.stdout)["kept"] == whole["json"]["kept"]
     assert contents(out) == contents(whole["set"])
 
 
+SETTLING_HELD = """
+import sys
+from crawler import settle
+from bassline.__main__ import main
+
+at, go = sys.argv[1:3]
+sys.argv[1:3] = []
+real = settle.settle
+
+
+def held(*arguments):
+    open(at, "w").close()
+    open(go).read()
+    return real(*arguments)
+
+
+settle.settle = held
+main()
+"""
+
+
+@contextlib.contextmanager
+def held_while_settling(site: str, out: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A crawl that waits where it would settle, and the pipe that lets it go on once it was opened to write."""
+    at, go = out.with_name("at"), out.with_name("go")
+    for pipe in (at, go):
+        os.mkfifo(pipe)
+    with crawling(site, "--out", out, "--quiet", program=["-c", SETTLING_HELD, str(at), str(go)]) as process:
+        at.read_bytes()  # once it is there
+        yield process, go
+
+
+def test_a_signal_while_settling_lets_it_finish(site: str, tmp_path: Path, whole: Mapping[str, Any]) -> None:
+    with held_while_settling(site, tmp_path / "set") as (process, go):
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        go.write_bytes(b"")
+        out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert "kept" in out
+    assert contents(tmp_path / "set") == contents(whole["set"])
+
+
 def test_a_second_signal_leaves_at_once(site: str, tmp_path: Path, bassline: Run, whole: Mapping[str, Any]) -> None:
-    os.mkfifo(tmp_path / "log")
     out = tmp_path / "set"
-    with crawling(site, "--out", out, "--log", tmp_path / "log", "--quiet") as process:
-        for event in events(tmp_path / "log"):
-            if event["event"] == "stage" and event["stage"] == "settle":
-                process.send_signal(signal.SIGINT)
-                process.send_signal(signal.SIGTERM)  # not SIGINT: two of a kind that wait are one
+    with held_while_settling(site, out) as (process, _):
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # not SIGINT: two of a kind that wait are one
         said = process.communicate()
     assert process.returncode == 130, said
     assert said == ("", "interrupted the state is kept; run the same command again to go on\n")
