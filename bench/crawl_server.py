@@ -45,7 +45,7 @@ def host_paths(hosts: int) -> list[str]:
 
 
 def warm_pictures(images: int, on_progress: Callable[[int, int], None] | None = None) -> None:
-    """Draws what is not in the shop's cache yet, 7 ms a picture, so that the server starts at once."""
+    """Draws what is not in the shop's cache yet, so that the server starts at once."""
     from crawler.shop.catalogue import catalogue
     from crawler.shop.render import rendered
 

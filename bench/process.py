@@ -134,7 +134,7 @@ def watch(
     limit_s: float = 3600,
     look_s: float = 0.05,
 ) -> Ended:
-    """Runs a command to its end, in a session of its own, and looks at its memory on the way (0.5 % of a core).
+    """Runs a command to its end, in a session of its own, and looks at its memory on the way.
 
     What runs longer than `limit_s` is killed with all its children.
     """

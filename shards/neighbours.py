@@ -21,9 +21,9 @@ __all__ = ["near_pairs"]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 _SMALL = 2048  # hashes; up to here finding directions costs more than comparing all pairs
-_DIRECTIONS = 64  # 32 leave 80 times the pairs, 96 cost as much as they save
+_DIRECTIONS = 64  # fewer leave far more pairs, more cost as much as they save
 _SAMPLE = 1024  # rows that tell where the principal directions lie; any orthogonal ones would be exact
-_MARGIN, _ROUNDS = 16, 2  # of the subspace iteration that finds them: a tenth of the time and memory of a whole eigh
+_MARGIN, _ROUNDS = 16, 2  # of the subspace iteration that finds them, for far less time and memory than a whole eigh
 _WIDE = 1 << 16  # rows whose places are kept in full: 16 MB, and a tenth less time than in half precision
 _CHUNK = 256  # rows unpacked at a time: a bit as a float32 is 32 times larger
 _MEASURES = 3  # and the number of bits set; in more dimensions the leaves get too long
@@ -176,7 +176,7 @@ def _by_projection(words: NDArray[np.uint64], counts: NDArray[np.int64], max_dis
         for some in np.split(others, range(_COLUMNS, len(others), _COLUMNS)):
             found = here @ places[some].astype(np.float32, copy=False).T
             found += squares[some]
-            left, right = np.divmod(np.flatnonzero(found <= limit), len(some))  # 40 times faster than nonzero in 2-d
+            left, right = np.divmod(np.flatnonzero(found <= limit), len(some))  # much faster than nonzero in 2-d
             left, right = left + begin, some[right]
             later = left < right
             yield order[left[later]], order[right[later]]

@@ -234,7 +234,7 @@ def _right(blocks: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
     told = _octal(blocks[:, 148:154])
     words = blocks.view("<u8")
-    # the bytes two by two, in four lanes of 16 bits: 64 times 2 * 255 fits, and it is 2.5 times as fast as a plain sum
+    # the bytes two by two, in four lanes of 16 bits: 64 times 2 * 255 fits, and it is faster than a plain sum
     lanes = ((words & 0x00FF00FF00FF00FF) + (words >> 8 & 0x00FF00FF00FF00FF)).sum(axis=1)
     sums = sum(((lanes >> shift) & 0xFFFF).astype(np.int64) for shift in (0, 16, 32, 48))
     sums = sums - blocks[:, 148:156].sum(axis=1, dtype=np.int64) + 8 * ord(" ")

@@ -158,7 +158,7 @@ class Store(Feed):
 
     def _gathered(self, order: Indices, images: torch.Tensor, labels: torch.Tensor) -> Iterator[Indices]:
         """On the host: by NumPy, whose `take` keeps one core at work, and on as many as a batch has work for. torch's
-        threads wait for each other (20 times the processor time beside other work).
+        threads wait for each other by spinning, beside other work for far longer than they copy.
         """
         size, store, out, out_labels = len(images), self.images.numpy(), images.numpy(), labels.numpy()
 

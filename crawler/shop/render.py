@@ -137,7 +137,7 @@ def _pictures(specs: list[Spec]) -> list[bytes]:
 
 def _draw_all(products: list[Product], path: Path, workers: int, on_progress: Callable[[int, int], None]) -> None:
     specs = [product.spec for product in products]
-    # small enough to show progress, large enough that a hop to a worker costs nothing beside 8 ms a picture
+    # small enough to show progress, large enough that a hop to a worker costs nothing beside drawing
     chunks = [specs[start : start + 64] for start in range(0, len(specs), 64)]
     pictures: list[bytes] = []
     path.parent.mkdir(parents=True, exist_ok=True)
