@@ -29,6 +29,7 @@ class Job:
         batch: samples a batch.
         workers: processes or threads the contender may use.
         seed: of the shuffling.
+        uniform: whether all images are S x S pixels, so that nothing has to be resized.
     """
 
     shards: str
@@ -37,6 +38,7 @@ class Job:
     batch: int
     workers: int
     seed: int = 0
+    uniform: bool = False
 
     def path(self, name: str) -> Path:
         """Of the samples in a format."""

@@ -112,7 +112,7 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
             tell(0, 1, f"spreading the set over {SHARDS} tars")
             tars = scratch / "tars"
             spread(source, tars)
-        job = Job(str(tars), str(scratch), plan.size, plan.batch, plan.workers)
+        job = Job(str(tars), str(scratch), plan.size, plan.batch, plan.workers, uniform=_uniform(source, plan.size))
         formats = _converted(plan, homes, left_out, job, here, pythons, tell)
         write_features(str(job.path("npy")))
         encoded = image_bytes(source)
@@ -165,16 +165,19 @@ def _rounds(
     return results
 
 
+def _uniform(source: ShardSet, size: int) -> bool:
+    rows = source.index.rows
+    return bool((rows["width"] == size).all() and (rows["height"] == size).all())
+
+
 def _choose(plan: Loaders, modules: set[str], source: ShardSet) -> tuple[dict[str, Path | None], dict[str, str]]:
     """Which Python each contender runs in (None: this one), and why others are left out."""
-    rows = source.index.rows
-    uniform = bool((rows["width"] == plan.size).all() and (rows["height"] == plan.size).all())
     homes: dict[str, Path | None] = {}
     left_out: dict[str, str] = {}
     for name, contender in CONTENDERS.items():
         if plan.names and name not in plan.names:
             continue
-        if name == "ffcv" and not uniform:  # its other decoders crop
+        if name == "ffcv" and not _uniform(source, plan.size):  # its other decoders crop
             left_out[name] = f"only decodes pictures that are all {plan.size}x{plan.size}, and these are not"
         elif available(contender):
             homes[name] = None
@@ -183,7 +186,11 @@ def _choose(plan: Loaders, modules: set[str], source: ShardSet) -> tuple[dict[st
         else:
             left_out[name] = "no GPU here" if contender.gpu else f"{', '.join(contender.needs)} is not installed"
         if name in plan.names and name in left_out:
-            remedy = "" if (name == "ffcv" and not uniform) or contender.gpu else ": --peers install brings it"
+            remedy = (
+                ""
+                if (name == "ffcv" and not _uniform(source, plan.size)) or contender.gpu
+                else ": --peers install brings it"
+            )
             raise ConfigError("--only", name, left_out[name] + remedy)
     return homes, left_out
 

@@ -48,6 +48,7 @@ class DaliDecoder(Decoder):
                 "end": np.ascontiguousarray(boxes[:, 2:]),
                 "extent": np.array([(layout.height, layout.width) for layout in plans], np.float32),
                 "anchor": np.array([(-layout.y, -layout.x) for layout in plans], np.int32),
+                "whole": np.array([layout.keeps(self.size) for layout in plans]),
             }
             try:
                 squares = self._run(inputs, len(fast))
@@ -88,9 +89,13 @@ class DaliDecoder(Decoder):
         self._rest.close()
 
 
-@pipeline_def  # type: ignore[untyped-decorator]
+@pipeline_def(enable_conditionals=True)  # type: ignore[untyped-decorator]
 def _squares(gpu: bool, size: int) -> Any:
-    """JPEG bytes to uint8 (size, size, 3): the source box (start, end), resized to `extent`, seen from `anchor`."""
+    """JPEG bytes to uint8 (size, size, 3): the source box (start, end), resized to `extent`, seen from `anchor`.
+
+    What is `whole` is such a square already: DALI's resize would filter it all the same, for several times the cost of
+    decoding it.
+    """
     jpeg = fn.external_source(name="jpeg", dtype=types.UINT8, ndim=1)
     start, end, extent = (
         fn.external_source(name=name, dtype=types.FLOAT, ndim=1) for name in ("start", "end", "extent")
@@ -103,14 +108,18 @@ def _squares(gpu: bool, size: int) -> Any:
         adjust_orientation=False,  # what Exif turns never comes here
         jpeg_fancy_upsampling=True,  # as libjpeg does: the same pixels on both devices (DALI #3610)
     )
-    image = fn.resize(
-        image, size=extent, roi_start=start, roi_end=end, interp_type=types.INTERP_TRIANGULAR, antialias=True
-    )
-    return fn.slice(
-        image,
-        start=anchor,
-        shape=[size, size],
-        axes=(0, 1),
-        out_of_bounds_policy="pad",
-        fill_values=[WHITE, WHITE, WHITE],
-    )
+    if fn.external_source(name="whole", dtype=types.BOOL, ndim=0):
+        square = image
+    else:
+        part = fn.resize(
+            image, size=extent, roi_start=start, roi_end=end, interp_type=types.INTERP_TRIANGULAR, antialias=True
+        )
+        square = fn.slice(
+            part,
+            start=anchor,
+            shape=[size, size],
+            axes=(0, 1),
+            out_of_bounds_policy="pad",
+            fill_values=[WHITE, WHITE, WHITE],
+        )
+    return square

@@ -19,6 +19,10 @@ class Plan:
     y: int
     x: int
 
+    def keeps(self, size: int) -> bool:
+        """Whether the source is the square already, so that nothing is left to do."""
+        return (self.box, self.height, self.width, self.y, self.x) == ((0, 0, size, size), size, size, 0, 0)
+
 
 def plan(height: int, width: int, size: int, fit: str) -> Plan:
     """The plan for a source of height x width pixels; `fit` is pad, crop or stretch, as in a run file."""

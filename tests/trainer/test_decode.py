@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,42 @@ def test_the_same_pixels(name: str, real: list[bytes], fit: str, size: int) -> N
         rows = slice(layout.y + rim, layout.y + layout.height - rim)
         columns = slice(layout.x + rim, layout.x + layout.width - rim)
         assert difference[rows, columns].max() <= 3
+
+
+def squares_of(count: int, side: int) -> list[bytes]:
+    rng = np.random.default_rng(side)
+    small = rng.integers(0, 256, (count, 6, 6, 3), np.uint8)
+    return [encode(Image.fromarray(each).resize((side, side), Image.Resampling.BICUBIC), "jpeg") for each in small]
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+def test_squares_among_others_keep_their_places(name: str, fit: str) -> None:
+    whole, larger = squares_of(6, 32), squares_of(6, 48)
+    wide = [encode(Image.open(io.BytesIO(data)).crop((0, 0, 48, 32)), "jpeg") for data in larger]
+    mixed = [data for each in zip(whole, larger, wide, strict=True) for data in each]
+    decoder = open_decoder(name, 32, fit, 2, "cpu")
+    for images in (whole, mixed, wide, whole[:1], mixed[::-1], whole):  # one after the other through one decoder
+        out = torch.zeros((len(images), 32, 32, 3), dtype=torch.uint8)
+        assert decoder.decode(images, out) == []
+        for square, data in zip(out.numpy(), images, strict=True):
+            difference = np.abs(square.astype(int) - reference(data, 32, fit))[2:-2, 2:-2]
+            assert difference.max() <= 3
+    decoder.close()
+
+
+def test_dali_does_not_resize_what_fits() -> None:
+    """Its resize filters an image of the right size too, for several times what decoding it costs."""
+    decoder, out = open_decoder("dali", 150, "pad", 1, "cpu"), torch.empty((64, 150, 150, 3), dtype=torch.uint8)
+    spent: dict[int, list[float]] = {150: [], 151: []}
+    images = {side: squares_of(64, side) for side in spent}
+    for repeat in range(6):
+        for side, costs in spent.items():
+            begun = time.process_time()
+            assert decoder.decode(images[side], out) == []
+            if repeat:
+                costs.append(time.process_time() - begun)
+    decoder.close()
+    assert min(spent[150]) < 0.7 * min(spent[151])
 
 
 def odd_images() -> dict[str, bytes]:
