@@ -23,19 +23,29 @@ _STYLE = {"faster": "green", "slower": "red", "cannot tell": "dim", "": "dim"}
 def compare(
     old: Annotated[Path, typer.Argument(metavar="OLD.json", help="The record that is the measure.")],
     new: Annotated[Path, typer.Argument(metavar="NEW.json", help="The record that is judged.")],
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="How far two measurements of the same thing lie apart on this machine, such as 0.1: judges rates and "
+            "times that have no A/A runs.",
+        ),
+    ] = None,
     json: console.JsonFlag = False,
 ) -> None:
     """Say of each measurement of two records whether it is faster, slower, or cannot be told; exit 1 if one is slower.
 
-    A difference counts beyond max(2 %, noise floor); `bench stalls --aa` measures that floor and keeps it in the
-    record. Records of two machines, or of two different tasks, are shown without a verdict.
+    Ours is judged by its ratio to a peer or a ceiling of the same run, beyond 5 %. A rate or a time alone is judged
+    only where its noise is known, beyond max(2 %, noise): `bench stalls --aa` measures it and keeps it in the record,
+    --noise gives it. Others' own rates are never judged, nor is anything held against a peer of another version.
+    Records of two machines, or of two different tasks, are shown without a verdict.
 
     Example: bassline bench compare before.json after.json
     """
     from bench import compare as comparing
     from bench.record import read_record
 
-    found = comparing.compare(read_record(old), read_record(new))
+    found = comparing.compare(read_record(old), read_record(new), noise=noise)
     if json:
         console.emit({**asdict(found), "regressed": list(found.regressed)})
     else:
@@ -54,12 +64,16 @@ def _table(found: Comparison) -> Table:
     )  # fmt: skip
     for row in found.rows:
         interval = "-" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
+        verdict = f"[{_STYLE[row.verdict]}]{', '.join(filter(None, (row.verdict, row.why))) or '-'}[/]"
         made.add_row(
-            row.name, row.unit, f"{row.old:,.4g}" if row.old < 100 else f"{row.old:,.0f}",
-            f"{row.new:,.4g}" if row.new < 100 else f"{row.new:,.0f}", f"{row.slowdown:.2f}", interval,
-            f"{row.threshold:.0%}", f"[{_STYLE[row.verdict]}]{row.verdict or '-'}[/]",
+            console.literal(row.name), console.literal(row.unit), _number(row.old), _number(row.new),
+            f"{row.slowdown:.2f}", interval, "-" if row.threshold is None else f"{row.threshold:.0%}", verdict,
         )  # fmt: skip
     return made
+
+
+def _number(value: float) -> str:
+    return f"{value:,.4g}" if value < 100 else f"{value:,.0f}"
 
 
 def _notes(found: Comparison) -> list[str]:
@@ -67,11 +81,15 @@ def _notes(found: Comparison) -> list[str]:
     notes = []
     if found.differing:
         notes.append(f"\nno verdict: the records differ in {console.literal('; '.join(found.differing))}")
-    elif not found.noise_known:
-        notes.append("\nneither record has A/A runs (--aa): the noise floor is not known, 2 % is taken")
+    elif any(row.why == "no A/A runs" for row in found.rows):
+        notes.append(
+            "\ncannot tell of rates and times alone: no A/A runs (bench stalls --aa); --noise gives their noise"
+        )
+    if found.peers:
+        notes.append(f"nothing is held against peers of another version: {console.literal('; '.join(found.peers))}")
     for which, names in (("old", found.only_old), ("new", found.only_new)):
         if names:
-            notes.append(f"only in the {which} record: {', '.join(names)}")
+            notes.append(f"only in the {which} record: {console.literal(', '.join(names))}")
     if found.regressed:
-        notes.append(f"\n[red]slower:[/] {', '.join(found.regressed)}")
+        notes.append(f"\n[red]slower:[/] {console.literal(', '.join(found.regressed))}")
     return notes

@@ -1,4 +1,4 @@
-"""`bassline shards drop|merge|diff|shuffle`: sets made of sets, and what lies between two."""
+"""`bassline shards drop|merge|diff`: sets made of sets, and what lies between two."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def judge(rates: Mapping[str, Sequence[float]], first: Sequence[float], extra: S
         `targets`: each with `wanted`, `found`, `ci95` and `verdict`: "reached" where the whole interval is,
         "missed" where none of it is, "not proven" where the interval holds the target or one repeat has none;
         `ceiling` of the stream's ratios, where decoding alone was measured; `alike`, where it compares uint8 with
-        float32 as each is used: the ratios of the same work that were measured; `sentence`.
+        float32 as each is used: the ratios of the same work that were measured; `sentence`, which says these too.
     """
     found = []
     for ours, theirs, least in _RATIOS:
@@ -64,7 +64,10 @@ def judge(rates: Mapping[str, Sequence[float]], first: Sequence[float], extra: S
     short = [
         f"{target['name']} ({target['verdict']}{_beyond(target)})" for target in found if target["verdict"] != "reached"
     ]
-    sentence = f"{count['reached']} of {len(found)} targets reached" + (f"; {', '.join(short)}" if short else "")
+    unlike = [_unlike(target) for target in found if "alike" in target]
+    sentence = "; ".join(
+        [f"{count['reached']} of {len(found)} targets reached", *filter(None, [", ".join(short)]), *unlike]
+    )
     return {"sentence": sentence if found else "no target: they are about loaders that were left out", "targets": found}
 
 
@@ -73,6 +76,12 @@ def _beyond(target: Mapping[str, Any]) -> str:
     if ceiling is None or ceiling >= target["wanted"]:
         return ""
     return f": decoding alone would be {ceiling:.2f}"
+
+
+def _unlike(target: Mapping[str, Any]) -> str:
+    """What the sentence says of a target between unlike works."""
+    alike = [f"{found:.1f} as {'float32' if 'float32' in pair else 'uint8'}" for pair, found in target["alike"].items()]
+    return f"{target['name']} is as each is used; the same work: {', '.join(alike) or 'not measured'}"
 
 
 def _target(name: str, unit: str, bound: float, found: Summary, *, most: bool = False) -> dict[str, Any]:

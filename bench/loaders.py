@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -119,11 +120,12 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
         data = {name: _Data.of(CONTENDERS[name], job, formats, encoded) for name in homes}
         wish = {"job": asdict(job), "seconds": plan.seconds}
         homed = {name: pythons[home] for name, home in homes.items()}
+        versions = {**peers, **(loader_peers(Path(sys.executable)) if None in homes.values() else {})}
         results = _rounds(plan, homed, left_out, data, wish, len(source), begun, tell)
         settings = {
             "samples": len(source), "bytes": sum(info.bytes for info in source.manifest.shards),
             "image_bytes": encoded, "data_digest": source.digest, "tars": len(list(tars.glob("*.tar"))),
-            "peers": peers, "left_out": left_out,
+            "peers": versions, "left_out": left_out,
         }  # fmt: skip
     return _record(plan, results, formats, data, settings)
 

@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
+
 from bench.errors import BenchError
 from bench.stats import Summary
 
@@ -121,23 +123,64 @@ def write_record(record: Record, path: Path) -> None:
     part.replace(path)
 
 
+class _Part(BaseModel):
+    """What a record must have to be read; it may have more."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class _Measured(_Part):
+    unit: str
+    values: list[float]
+    median: float
+    ci95: tuple[float | None, float | None]
+    ours: bool = False
+
+
+class _Environment(_Part):
+    digest: str
+    packages: dict[str, str | None] = {}
+
+
+class _Settings(_Part):
+    peers: dict[str, str] = {}
+    reference: str = ""
+
+
+class _File(_Part):
+    kind: str
+    made_at: str
+    environment: _Environment
+    settings: _Settings
+    measurements: dict[str, _Measured | None]
+    ratios: dict[str, _Measured | None]
+    verdict: dict[str, Any] | None
+    noise: dict[str, NonNegativeFloat] = {}  # records of before A/A runs have none
+
+
 def read_record(path: Path) -> Record:
     """Reads a record.
 
     Raises:
-        BenchError: the file is missing, is no record, or is of another schema version.
+        BenchError: the file is missing, is no record, is of another schema version, or lacks a part or has it in
+            another form; says which.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = json.loads(path.read_bytes(), parse_constant=_refused)
+    except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"{path}: not a readable bench record ({error}); `bassline bench` makes one") from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else type(data).__name__
         raise BenchError(f"{path}: schema is {found!r}, expected {SCHEMA!r}; measure again with this version")
-    return Record(
-        **{
-            key: data[key]
-            for key in ("kind", "settings", "measurements", "ratios", "verdict", "environment", "made_at")
-        },
-        noise=data.get("noise") or {},  # records of before A/A runs have none
-    )
+    try:
+        _File.model_validate_json(json.dumps(data))  # as JSON: an array may be a tuple
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BenchError(f"{path}: {where}: {first['msg']}; the record was cut or changed, measure again") from None
+    names = ("kind", "settings", "measurements", "ratios", "verdict", "environment", "made_at")
+    return Record(**{name: data[name] for name in names}, noise=data.get("noise", {}))
+
+
+def _refused(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -48,13 +50,28 @@ def test_help_needs_no_torch_and_no_dali() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_every_file_is_on_the_map() -> None:
-    """ARCHITECTURE.md names every file of the rooms."""
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_map_names_every_file_once_and_no_other(room: str) -> None:
+    """ARCHITECTURE.md has each room's files in the room's own section, by name or by a folder they lie in."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    files = [path for room in ROOMS for path in (ROOT / room).glob("*.py") if not path.name.startswith("_")]
-    named_by_rule = {
-        "bassline",
-        "crawler",
-    }  # one file a command; crawl_errors.py, report.py and urls.py speak for themselves
-    missing = [path.name for path in files if path.name not in text and path.parent.name not in named_by_rule]
-    assert missing == []
+    (section,) = re.findall(rf"^## {room}/.*?(?=^## |\Z)", text, re.M | re.S)
+    named = Counter(re.findall(r"`([\w/]+\.py)`", section))
+    folders = re.findall(r"`([\w/]+/)`", section)
+    files = {path.relative_to(ROOT / room).as_posix() for path in (ROOT / room).rglob("*.py")}
+    assert named.keys() <= files
+    assert [folder for folder in folders if not (ROOT / room / folder).is_dir()] == []
+    assert [name for name, count in named.items() if count > 1] == []
+    open_to_all = {folder for folder in folders if not any(name.startswith(folder) for name in named)}
+    unnamed = {name for name in files - named.keys() if not name.rpartition("/")[2].startswith("_")}
+    assert {name for name in unnamed if not name.startswith(tuple(open_to_all))} == set()
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CHANGELOG.md", "README.md"])
+def test_nothing_is_said_twice(name: str) -> None:
+    """As a merge leaves it: a line, or the beginning of a point, that is there again."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    lines = [line.strip() for line in text.splitlines() if len(line.strip()) > 30 and not line.startswith("|--")]
+    sentences = [part for part in re.split(r"[.:;]\s+|\n\s*\n|\n- ", text) if len(part) > 30]
+    whole = [" ".join(sentence.split()).strip("-|. ") for sentence in sentences]
+    for told in (lines, whole):
+        assert [line for line, count in Counter(told).items() if count > 1] == []

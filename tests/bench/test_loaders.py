@@ -114,11 +114,16 @@ def test_normalised_batches_are_the_same_pictures(split: Path) -> None:
 
 def test_a_target_of_unlike_work_has_the_like_ones_beside_it() -> None:
     rates = {**RATES, "imagefolder": [3_250.0, 3_275, 3_225], "stream-float32": [9_000.0, 9_050, 8_950]}
-    target = next(one for one in judge(rates, [], [])["targets"] if one["name"].endswith("imagefolder-float32"))
-    assert {pair: round(found, 1) for pair, found in target["alike"].items()} == {
+    found = judge(rates, [], [])
+    target = next(one for one in found["targets"] if one["name"].endswith("imagefolder-float32"))
+    assert {pair: round(ratio, 1) for pair, ratio in target["alike"].items()} == {
         "stream-simplejpeg / imagefolder": 4.0,
         "stream-float32 / imagefolder-float32": 5.0,
     }
+    assert found["sentence"].endswith(
+        "; stream-simplejpeg / imagefolder-float32 is as each is used; the same work: 4.0 as uint8, 5.0 as float32"
+    )
+    assert judge(RATES, [], [])["sentence"].endswith("the same work: not measured")
 
 
 @pytest.fixture(scope="module")
