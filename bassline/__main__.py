@@ -43,7 +43,7 @@ app = typer.Typer(
     name="bassline",
     help="From a web shop to a trained image classifier, with the account of where the time went.",
     epilog="Add --debug anywhere to see the traceback of an unexpected error. Exit codes: 0 done, 1 failed, "
-    "2 wrong usage or configuration, 130 interrupted with the state kept.",
+    "2 wrong usage or configuration, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -81,11 +81,11 @@ app.command()(console.command(crawl.crawl))
 app.add_typer(set_commands.app, name="shards")
 app.command()(console.command(train.train))
 app.command()(console.command(battery.battery))
-app.command()(console.command(report.report))
-app.command()(console.command(predict.predict))
+app.command()(console.short_command(report.report))
+app.command()(console.short_command(predict.predict))
 app.command()(console.command(play.play))
-app.command()(console.command(explain.explain))
-app.command()(console.command(export.export))
+app.command()(console.short_command(explain.explain))
+app.command()(console.short_command(export.export))
 app.add_typer(bench.app, name="bench")
 
 

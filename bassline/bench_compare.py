@@ -19,7 +19,7 @@ __all__ = ["compare"]
 _STYLE = {"faster": "green", "slower": "red", "cannot tell": "dim", "": "dim"}
 
 
-@console.command
+@console.short_command
 def compare(
     old: Annotated[Path, typer.Argument(metavar="OLD.json", help="The record that is the measure.")],
     new: Annotated[Path, typer.Argument(metavar="NEW.json", help="The record that is judged.")],

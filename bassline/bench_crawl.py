@@ -62,7 +62,7 @@ def _peers_python(peers: str | None) -> Path | None:
     return python
 
 
-@console.command
+@console.short_command
 def crawl(
     images: Annotated[int | None, typer.Option(min=1, help="Pictures (8000; of each host with --hosts: 20).")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Processes a contender; a claim needs 5.")] = 5,
@@ -83,7 +83,7 @@ def crawl(
 
     Example: bassline bench crawl --peers install --out crawl.json
     """
-    check_out(out)
+    check_out(out=out)
     if hosts and memory:
         raise ConfigError("--hosts", "", "give one of --hosts and --memory: each makes a record of its own")
     from bench.crawl import compare_crawls, crawl_memory, slow_hosts

@@ -123,7 +123,7 @@ def _peers_python(peers: str | None) -> Path | None:
     return python
 
 
-@console.command
+@console.short_command
 def loaders(
     shards: Annotated[Path, typer.Argument(metavar="SET", parser=places.whole, help="The shard set to read.")],
     only: Annotated[list[str] | None, typer.Option(help="Measure only this loader; repeat for more.")] = None,
@@ -152,7 +152,7 @@ def loaders(
 
     Example: bassline bench loaders demo/split/train --peers install --out loaders.json
     """
-    check_out(out)
+    check_out(out=out)
     from bench.loaders import Loaders, compare_loaders
     from bench.record import write_record
 

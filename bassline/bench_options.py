@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from shards.errors import ConfigError
@@ -9,11 +10,27 @@ from shards.errors import ConfigError
 __all__ = ["check_out"]
 
 
-def check_out(out: Path | None) -> None:
-    """Before minutes of measuring, not after.
+def check_out(**targets: Path | None) -> None:
+    """Looks at the files a command is to write before minutes of measuring, not after.
+
+    Args:
+        targets: each by the name of its option ("out" is `--out`); None: not asked for.
 
     Raises:
-        ConfigError: `--out` is a folder, or its folder does not exist.
+        ConfigError: one is a folder, its folder does not exist or cannot be written to, or two are the same file.
     """
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise ConfigError("--out", "", f"{out}: expected a file in a folder that exists")
+    seen: dict[Path, str] = {}
+    for name, path in targets.items():
+        if path is None:
+            continue
+        option = f"--{name}"
+        if path.is_dir() or not path.parent.is_dir():
+            raise ConfigError(option, "", f"{path}: expected a file in a folder that exists")
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            problem = f"{path} cannot be written ({error.strerror}); name another place"
+            raise ConfigError(option, "", problem) from None
+        if (other := seen.setdefault(path.resolve(), option)) != option:
+            raise ConfigError(option, "", f"{path} is what {other} is to write; name another file")

@@ -29,7 +29,7 @@ def planted(
 
     Example: bassline bench planted --runs 20 --out planted.json
     """
-    check_out(out)
+    check_out(out=out)
     with console.stage("bench") as stage:
         stage.update(0, None, "loading torch")
         from bench.planted import count_planted

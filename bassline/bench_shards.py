@@ -15,7 +15,7 @@ from shards.errors import ConfigError
 __all__ = ["shards"]
 
 
-@console.command
+@console.short_command
 def shards(
     samples: Annotated[int, typer.Option(min=256, help="Samples of the set that is made for it.")] = 20_000,
     image_bytes: Annotated[int, typer.Option(min=16, help="Bytes of each picture.")] = 5_000,
@@ -28,7 +28,7 @@ def shards(
 
     Example: bassline bench shards --repeats 5 --out shards.json
     """
-    check_out(out)
+    check_out(out=out)
     if scratch is not None and not scratch.is_dir():
         raise ConfigError("--scratch", "", f"{scratch}: expected a folder that exists")
     from bench.record import write_record

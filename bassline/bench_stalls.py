@@ -64,7 +64,7 @@ def for_report(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@console.command
+@console.short_command
 def stalls(
     run_file: Annotated[Path | None, typer.Argument(metavar="[RUN.toml]", help="The run file.")] = None,
     data: Annotated[
@@ -88,7 +88,7 @@ def stalls(
     most: Annotated[
         int, typer.Option(min=0, help="Goes on to so many repeats while the verdict is open; 0: none are added.")
     ] = 20,
-    seconds: Annotated[float | None, typer.Option(min=0.01, help="Of each window (1; quick: 0.4).")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.01, max=600, help="Of each window (1; quick: 0.4).")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Make the best predicted change and measure it.")] = False,
     aa: Annotated[bool, typer.Option("--aa", help="Measure everything twice, for the noise floor.")] = False,
     page: Annotated[Path | None, typer.Option("--html", help="Write the pictures here, one page.")] = None,
@@ -102,8 +102,7 @@ def stalls(
 
     Example: bassline bench stalls battery/demo.toml --data demo/split --set data.mode=stream --verify
     """
-    check_out(out)
-    check_out(page)
+    check_out(out=out, html=page)
     if quick:
         if run_file is None or data is None or loader or compute or hook or verify or aa or page:
             raise ConfigError("--quick", "", "takes RUN.toml, --data, --set, --repeats, --seconds and --out only")

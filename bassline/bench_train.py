@@ -15,7 +15,7 @@ from bassline.bench_options import check_out
 __all__ = ["train"]
 
 
-@console.command
+@console.short_command
 def train(
     run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run file.")],
     data: Annotated[Path, typer.Option(parser=places.whole, metavar="PARTS", help="The split the run trains on.")],
@@ -35,8 +35,7 @@ def train(
 
     Example: bassline bench train battery/T5.toml --data parts --set data.size=64 --repeats 5
     """
-    check_out(out)
-    check_out(trace)
+    check_out(out=out, trace=trace)
     from trainer.config import load_run
 
     config = load_run(run_file, [*(overrides or []), f"train.epochs={epochs}"])

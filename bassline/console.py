@@ -22,6 +22,7 @@ from shards.errors import BasslineError
 
 __all__ = [
     "INTERRUPTED",
+    "STOPPED",
     "JsonFlag",
     "Stage",
     "amount",
@@ -34,17 +35,19 @@ __all__ = [
     "plain",
     "seconds",
     "seconds_table",
+    "short_command",
     "stage",
     "stage_line",
     "table",
 ]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)  # ":x:" in a text is a text
+err = Console(stderr=True, highlight=False, emoji=False)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 
 INTERRUPTED = "[yellow]interrupted[/] the state is kept; run the same command again to go on"
+STOPPED = "[yellow]interrupted[/] nothing half-written is left; run the same command again to begin anew"
 
 DEBUG = False
 """Set by `--debug` anywhere on the command line: unexpected errors then show their traceback."""
@@ -54,7 +57,15 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def command(function: Command) -> Command:
     """Turns every way a command can end early into one line on stderr and the exit code of DESIGN section 5."""
+    return _guarded(function, INTERRUPTED)
 
+
+def short_command(function: Command) -> Command:
+    """`command` for what begins anew after an interrupt."""
+    return _guarded(function, STOPPED)
+
+
+def _guarded(function: Command, interrupted: str) -> Command:
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -66,7 +77,7 @@ def command(function: Command) -> Command:
             err.print(f"[bold red]error[/] {literal(places.renamed(str(error)))}", soft_wrap=True)
             code = error.exit_code
         except KeyboardInterrupt:
-            err.print(INTERRUPTED)
+            err.print(interrupted, soft_wrap=True)
             code = 130
         except BrokenPipeError:
             # The reader of our stdout went away (`| head`): nobody is left to tell.

@@ -85,7 +85,7 @@ def _show(told: dict[str, Any]) -> None:
     console.out.print(f"repaired: {done['set']}{aside}", soft_wrap=True, markup=False)
 
 
-@console.command
+@console.short_command
 def verify(
     shards: RawSetPath,
     decode: Annotated[bool, typer.Option(help="Decode every image too.")] = True,
@@ -140,7 +140,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@console.command
+@console.short_command
 def index(
     shards: LocalSetPath,
     labels: Annotated[

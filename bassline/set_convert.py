@@ -57,7 +57,7 @@ def _source(text: str) -> Any:
     return str(place) if place is not None else places.whole(text)
 
 
-@console.command
+@console.short_command
 def convert(
     source: Annotated[
         str,

@@ -21,7 +21,7 @@ __all__ = ["diff", "drop", "merge"]
 NewSet = OutPath
 
 
-@console.command
+@console.short_command
 def drop(
     shards: SetPath,
     out: NewSet,
@@ -111,7 +111,7 @@ def _kind(detail: str) -> str:
     return "near-duplicate of a sample that is kept" if detail.startswith("near-duplicate of ") else detail
 
 
-@console.command
+@console.short_command
 def merge(
     shards: Annotated[
         list[Path], typer.Argument(metavar="SET...", parser=places.whole, help="Folders of the shard sets.")
@@ -187,7 +187,7 @@ def merge(
     console.out.print(f"shard set: {places.shown(out)}", soft_wrap=True)
 
 
-@console.command
+@console.short_command
 def diff(
     before: Annotated[Path, typer.Argument(metavar="A", parser=places.whole, help="Folder of the older shard set.")],
     after: Annotated[Path, typer.Argument(metavar="B", parser=places.whole, help="Folder of the newer one.")],

@@ -32,7 +32,7 @@ def _open_parts(folder: Path, stack: ExitStack) -> dict[str, ShardSet]:
     return {name: stack.enter_context(ShardSet.open(part)) for name, part in part_folders(folder).items()}
 
 
-@console.command
+@console.short_command
 def info(shards: ViewPath, json: console.JsonFlag = False) -> None:
     """Say what a shard set or a split holds: counts by label, sizes, formats, dimensions, duplicates.
 
@@ -104,7 +104,7 @@ def _print_part(told: dict[str, Any]) -> None:
         console.note(f"[yellow]![/] {console.literal(told['split_problem'])}")
 
 
-@console.command
+@console.short_command
 def head(
     shards: ViewPath,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many samples.")] = 10,
@@ -206,7 +206,7 @@ class _By(StrEnum):
     SPLIT = "split"
 
 
-@console.command
+@console.short_command
 def sheet(
     shards: ViewPath,
     out: Annotated[Path, typer.Option(help="The .png or .html to write.")] = Path("sheet.png"),

@@ -76,7 +76,7 @@ def run_split(
     return recipe
 
 
-@console.command
+@console.short_command
 def split(
     shards: SetPath,
     out: OutPath,
@@ -157,7 +157,7 @@ def _folds(shards: Path, out: Path, folds: int, seed: int, json: bool) -> None:
     console.out.print(table)
 
 
-@console.command
+@console.short_command
 def shuffle(
     shards: SetPath,
     out: OutPath,

@@ -22,7 +22,7 @@ _PROVENANCE = ("title", "maker", "label_path", "site", "file", "fetched_at")
 _LINKS = ("product_url", "image_url", "listing_url")
 
 
-@console.command
+@console.short_command
 def suspects(
     shards: SetPath,
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("suspects.html"),

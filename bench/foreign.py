@@ -6,6 +6,8 @@ shows which of them work: a worker that got no shard stands idle, whatever the l
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -16,14 +18,15 @@ from torch import nn
 
 from bench.errors import BenchError
 from bench.process import child_processes
-from bench.stages import Stages, load_function, parse_compute
-from shards.errors import ConfigError
+from bench.stages import Stages, load_function, parse_compute, what_happened
+from shards.errors import BasslineError, ConfigError
 from trainer.config import RunConfig
 from trainer.nets import build_net
 
 __all__ = ["ForeignLoader", "idle_workers"]
 
 _REPLAYED = 4
+_END = object()
 _BUSY_SHARE = 0.1  # of the busiest worker's CPU time: below it a worker stands idle
 
 
@@ -31,14 +34,15 @@ class ForeignLoader:
     """Any iterable of batches; a batch is a tensor or array, or a list, tuple or mapping that holds one.
 
     Args:
-        spec: `module:function`; the function is called without arguments and returns the iterable.
+        spec: `module:function`; the function is called without arguments and returns the iterable, which is iterated
+            once an epoch.
         config: whose net trains on the loader's batches, where `compute` is empty.
         compute: what stands in for a step, such as "sleep:20ms".
         hook: as in `bench.stages`; it sees `collate` (after a batch came), `copy` and `step` only.
 
     Raises:
-        ConfigError: the loader cannot be had; or neither a net nor `compute` was given.
-        BenchError: the loader gives nothing, or batches without a tensor.
+        ConfigError: the loader cannot be had, or can be iterated once only; or neither a net nor `compute` was given.
+        BenchError: the loader fails, gives nothing, or batches without a tensor.
     """
 
     fill_s: float | None = None
@@ -46,15 +50,14 @@ class ForeignLoader:
 
     def __init__(self, spec: str, config: RunConfig | None, compute: str = "", hook: str = "") -> None:
         self.spec = spec
-        self.loader = load_function(spec, "--loader")()
+        self.loader = _made(spec)
         if not hasattr(self.loader, "__iter__"):
             raise ConfigError("--loader", spec, f"gave a {type(self.loader).__name__}; expected an iterable of batches")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._running: Iterator[Any] | None = None
         self._keep = list(islice(self._endless(), _REPLAYED))
         images = _images_of(self._keep[0], spec)
-        self.batch = len(images)
-        self._put(self._keep[0])
+        self.batch = self._put(self._keep[0])
         if compute:
             step = parse_compute(compute)
         elif config is None:
@@ -98,19 +101,27 @@ class ForeignLoader:
     def _endless(self) -> Iterator[Any]:
         """Batches, epoch after epoch, of one running iterator: workers are started once."""
         while True:
-            empty = self._running is None  # one that runs on may end at once: it gave its batches before
-            if self._running is None:
-                self._running = iter(self.loader)
-            for batch in self._running:
-                empty = False
-                yield batch
+            given = int(self._running is not None)  # one that runs on may end at once: it gave its batches before
+            try:
+                if self._running is None:
+                    self._running = iter(self.loader)
+                while (batch := next(self._running, _END)) is not _END:
+                    given += 1
+                    yield batch
+            except Exception as error:
+                raise BenchError(f"--loader {self.spec}: {what_happened(error)}") from error
             self._running = None
-            if empty:
+            if isinstance(self.loader, Iterator):
+                problem = "gave an iterator, which ends once and for all; return what can be iterated again and again"
+                raise ConfigError("--loader", self.spec, problem)
+            if not given:
                 raise BenchError(f"--loader {self.spec}: gave no batch in an epoch")
 
     def _put(self, batch: Any) -> int:
         """Onto the device, as a training loop would; on a CPU the batch is used where it lies."""
         images = _images_of(batch, self.spec)
+        if not len(images):
+            raise BenchError(f"--loader {self.spec}: gave a batch of no images")
         self._buffer = images.to(self.device, non_blocking=True)
         return len(images)
 
@@ -178,6 +189,22 @@ class ForeignLoader:
     def close(self) -> None:
         """Lets go of the loader's workers."""
         self._running = None
+
+
+def _made(spec: str) -> Any:
+    """What the function of a loader returns."""
+    function = load_function(spec, "--loader")
+    with contextlib.suppress(ValueError):  # of some that are written in C nothing is known
+        try:
+            inspect.signature(function).bind()
+        except TypeError as error:
+            raise ConfigError("--loader", spec, f"is called without arguments, and wants some ({error})") from None
+    try:
+        return function()
+    except BasslineError:
+        raise
+    except Exception as error:
+        raise BenchError(f"--loader {spec}: {what_happened(error)}") from error
 
 
 def idle_workers(before: Mapping[int, float], after: Mapping[int, float]) -> tuple[int, int]:

@@ -60,14 +60,14 @@ def _npy(source: ShardSet, folder: Path, size: int) -> int:
     import torch
 
     from trainer.decode import open_decoder
-    from trainer.store import pass_over
+    from trainer.store import decoded_into, pass_over
 
     folder.mkdir()
     shape = (len(source), size, size, 3)
     images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     pixels = torch.from_numpy(images)
     decoder = open_decoder("pillow", size, "stretch", 0, "cpu")
-    pass_over(source, "train", decoder, lambda first, last: pixels[first:last], None, None)
+    pass_over(source, "train", decoded_into(source, decoder, lambda first, last: pixels[first:last]), None, None)
     decoder.close()
     np.save(folder / "labels.npy", source.label_ids)
     return images.nbytes

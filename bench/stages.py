@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sysconfig
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 
 from shards.errors import ConfigError
 
-__all__ = ["LADDER", "Stages", "load_function", "parse_compute"]
+__all__ = ["LADDER", "Stages", "load_function", "parse_compute", "what_happened"]
 
 LADDER = ("untar", "read", "decode", "collate", "copy", "augment")
 """The ladder of our own path, in the order data takes."""
@@ -71,10 +73,37 @@ def load_function(spec: str, option: str) -> Callable[..., Any]:
             module = importlib.import_module(place)
     except ImportError as error:
         raise ConfigError(option, spec, f"cannot be imported ({error})") from None
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(option, spec, f"cannot be imported ({what_happened(error)})") from None
     function = getattr(module, name, None)
     if not callable(function):
         raise ConfigError(option, spec, f"{place} has no function {name}")
     return function  # type: ignore[no-any-return]
+
+
+def what_happened(error: BaseException) -> str:
+    """An error of somebody's own code in a line: its type, what it says, and where in their file it was raised."""
+    # what a DataLoader's worker raised comes with its whole traceback: the cause is the last line of it
+    text = str(error)
+    if "Traceback (most recent call last)" in text:
+        text = text.strip().rpartition("\n")[2]
+        name, colon, _ = text.partition(": ")
+        said = text if colon and name.isidentifier() else f"{type(error).__name__}: {text}"
+    else:
+        said = f"{type(error).__name__}: {' '.join(text.split())}" if text.strip() else type(error).__name__
+    if isinstance(error, SyntaxError):
+        return said[:500]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return said[:500] + where
+
+
+def _is_theirs(filename: str) -> bool:
+    """Neither ours nor a library's."""
+    others = (str(Path(__file__).parent), sysconfig.get_path("stdlib"), "<")
+    return not filename.startswith(others) and "site-packages" not in filename
 
 
 def parse_compute(text: str) -> Callable[[int], None]:

@@ -21,17 +21,24 @@ from types import TracebackType
 from typing import Any
 
 from bench.errors import BenchError
+from bench.stages import what_happened
 from shards.errors import BasslineError, ConfigError
 
 __all__ = ["MeasurementFailed", "Zygote"]
 
 
 class MeasurementFailed(BenchError):
-    """A measuring process ended without a measurement; carries its last line."""
+    """A measuring process ended without a measurement.
+
+    Args:
+        what: was measured; empty where the error says that itself.
+        last_line: the error, or the last line the process wrote.
+    """
 
     def __init__(self, what: str, last_line: str) -> None:
         self.what = what
-        super().__init__(f"measuring {what}: {last_line or 'the process ended without a word'}")
+        said = last_line or "the process ended without a word"
+        super().__init__(f"measuring {what}: {said}" if what else said)
 
 
 class Zygote:
@@ -70,6 +77,8 @@ class Zygote:
         answer: dict[str, Any] = json.loads(line) if line else {"error": self._last_complaint()}
         if "config" in answer:
             raise ConfigError(*answer["config"])
+        if "told" in answer:
+            raise MeasurementFailed("", answer["told"])
         if "error" in answer:
             raise MeasurementFailed(target, answer["error"])
         found: dict[str, Any] = answer["result"]
@@ -115,11 +124,10 @@ def _measure(wish: dict[str, Any], pipe: int) -> None:
         text = json.dumps({"config": [error.where, error.key, error.problem]})
     except BaseException as error:
         traceback.print_exc()
-        said = " ".join(str(error).split())
-        if not isinstance(error, BasslineError):
-            # what a DataLoader's worker raised comes with its whole traceback: the cause is the last line of it
-            said = f"{type(error).__name__}: {str(error).strip().rpartition(chr(10))[2].strip()}"[:500]
-        text = json.dumps({"error": said})
+        if isinstance(error, BasslineError):
+            text = json.dumps({"told": " ".join(str(error).split())})
+        else:
+            text = json.dumps({"error": what_happened(error)})
     with os.fdopen(pipe, "w") as out:
         out.write(text + "\n")
     sys.stderr.flush()

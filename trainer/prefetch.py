@@ -8,6 +8,7 @@ They are forked, as a torch DataLoader's are, and so have the mapped tars, the d
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import gc
 import mmap
 import os
@@ -20,7 +21,7 @@ import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any, Literal
@@ -93,6 +94,21 @@ class Prefetch(ABC):
                 self._wait(slot, len(part))
         self._waiting.clear()
         self._begun = self._released = 0
+
+    def over(self, parts: Sequence[Indices]) -> Generator[tuple[torch.Tensor, Indices, list[int]], None, None]:
+        """What `take` gives of one batch after another, each good until the next; as many ahead as there is room for.
+
+        Nothing is written any more once it ends, however it ends.
+        """
+        coming = iter(parts)
+        try:
+            for _ in parts:
+                while self.has_room and (part := next(coming, None)) is not None:
+                    self.begin(part)
+                yield self.take()
+                self.release()
+        finally:
+            self.settle()
 
     @abstractmethod
     def _start(self, slot: int, part: Indices) -> None: ...
@@ -175,9 +191,9 @@ class DecodeCrew:
         self._left = [0] * slots
         self._failed: dict[int, BaseException] = {}
         self._tensors = [torch.from_numpy(squares) for squares in self._pixels]
-        take, self._tasks = os.pipe()
+        take, self._tasks = _pipe()
         try:
-            self._answers, give = os.pipe()
+            self._answers, give = _pipe()
         except OSError:
             os.close(take)
             os.close(self._tasks)
@@ -366,11 +382,29 @@ def _shared(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return np.frombuffer(memory, kind, count).reshape(shape)
 
 
+def _pipe() -> tuple[int, int]:
+    """A pipe whose ends are no standard descriptors, which are free where a daemon or a shell has closed them."""
+    ends: list[int] = []
+    pipe = os.pipe()
+    try:
+        for end in pipe:
+            ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3))
+    except OSError:
+        for end in ends:
+            os.close(end)
+        raise
+    finally:
+        for end in pipe:
+            os.close(end)
+    return ends[0], ends[1]
+
+
 def _close_all_but(*kept: int) -> None:
-    """Every descriptor but these and the standard ones."""
+    """Every descriptor but these and the standard ones; those kept lie beyond."""
     edges = [2, *sorted(kept), os.sysconf("SC_OPEN_MAX")]
     for before, after in pairwise(edges):
-        os.closerange(before + 1, after)
+        if before + 1 < after:
+            os.closerange(before + 1, after)
 
 
 def _pickled(error: Exception) -> bytes:
@@ -400,12 +434,13 @@ def open_crew(sources: Sequence[ShardSet], decoder: Decoder, size: int, workers:
     """The processes that streams of these sets decode in; None where threads do.
 
     Args:
-        workers: `auto` is processes where more than one thread would decode on the CPU, one a core at most.
+        workers: `auto` is processes where more than one thread would decode on the CPU. There are as many as the
+            decoder has threads, and one a core at most: more only take their turns.
 
     Raises:
         ConfigError: `processes` was asked for, and they cannot be had; says why.
     """
-    count = decoder.threads if workers == "processes" else min(decoder.threads, len(os.sched_getaffinity(0)))
+    count = min(decoder.threads, len(os.sched_getaffinity(0)))
     if workers == "threads" or (workers == "auto" and count == 1):
         return None
     if not isinstance(decoder, ThreadedDecoder):

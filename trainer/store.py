@@ -7,7 +7,7 @@ batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -27,11 +27,13 @@ from trainer.errors import NothingDecoded
 
 __all__ = [
     "BadSample",
+    "Decoded",
     "Feed",
     "Moments",
     "Store",
     "choose_mode",
     "decode_all",
+    "decoded_into",
     "free_bytes",
     "left_by_groups",
     "pass_over",
@@ -39,6 +41,8 @@ __all__ = [
 
 DECODE_BATCH = 256
 Indices = NDArray[np.int64]
+Decoded = tuple[Indices, torch.Tensor, list[int]]
+"""Samples by number; uint8 (B, S, S, 3), good until the next are asked for; the positions of unreadable ones."""
 _HOST = torch.device("cpu")
 
 _SHARE_BYTES = 2 << 20
@@ -69,7 +73,10 @@ class BadSample:
 
 @dataclass
 class Moments:
-    """Sums over all pixels, channel by channel, of whatever is added; exact to float64 rounding in a fixed order."""
+    """Sums over all pixels, channel by channel, of whatever is added.
+
+    Whole numbers below 2^53 up to some million images of 150 x 150: the same bits however they are cut into batches.
+    """
 
     count: int = 0
     total: Any = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
@@ -204,38 +211,43 @@ def decode_all(
         images = torch.from_numpy((np.empty if world.size == 1 else np.zeros)(shape, np.uint8))
     else:
         images = (torch.empty if world.size == 1 else torch.zeros)(shape, dtype=torch.uint8, device=device)
-    samples, bad = pass_over(source, part, decoder, lambda first, last: images[first:last], moments, on_progress, world)
+    decoded = decoded_into(source, decoder, lambda first, last: images[first:last], world)
+    samples, bad = pass_over(source, part, decoded, moments, on_progress, world)
     add_up(world, images)
     return Store(images, source.label_ids, samples, bad)
+
+
+def decoded_into(
+    source: ShardSet, decoder: Decoder, rows_for: Callable[[int, int], torch.Tensor], world: World = World()
+) -> Iterator[Decoded]:
+    """Decodes a part in stored order into the rows that `rows_for(first, last)` gives; a rank only its share."""
+    for batch in BatchReader(source, DECODE_BATCH * world.size, rank=world.rank, world=world.size):
+        if not len(batch):
+            continue  # a last batch of fewer samples than ranks
+        rows = rows_for(int(batch.indices[0]), int(batch.indices[-1]) + 1)
+        yield batch.indices, rows, decoder.decode(batch.images, rows)
 
 
 def pass_over(
     source: ShardSet,
     part: str,
-    decoder: Decoder,
-    rows_for: Callable[[int, int], torch.Tensor],
+    decoded: Iterable[Decoded],
     moments: Moments | None,
     on_progress: Callable[[int, int], None] | None,
     world: World = World(),
 ) -> tuple[Indices, list[BadSample]]:
-    """Decodes a part in stored order into the rows that `rows_for(first, last)` gives; says which samples are good and
-    bad. A rank decodes its share of each batch; good, bad and moments are those of all ranks.
+    """Says which samples are good and bad while a part is decoded in stored order; those, and moments, of all ranks.
 
     Raises:
         NothingDecoded: no image of the part is readable.
     """
     good = np.ones(len(source), bool)
-    for batch in BatchReader(source, DECODE_BATCH * world.size, rank=world.rank, world=world.size):
-        if not len(batch):
-            continue  # a last batch of fewer samples than ranks
-        first, last = int(batch.indices[0]), int(batch.indices[-1]) + 1
-        rows = rows_for(first, last)
-        bad = decoder.decode(batch.images, rows)
-        good[batch.indices[bad]] = False
+    for indices, rows, bad in decoded:
+        good[indices[bad]] = False
         if moments is not None:
-            moments.add(rows if not bad else rows[torch.from_numpy(good[first:last]).to(rows.device)])
+            moments.add(rows if not bad else rows[torch.from_numpy(good[indices]).to(rows.device)])
         if on_progress is not None:
-            on_progress(last, len(source))
+            on_progress(int(indices[-1]) + 1, len(source))
     if world.size > 1:
         lose = torch.from_numpy((~good).astype(np.uint8)).to(world.device)
         add_up(world, lose)

@@ -5,7 +5,8 @@ It gives the step what a store would give it, in the same order, batch for batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from shards.shard_set import ShardSet
 from trainer.decode import Decoder
 from trainer.distributed import World
 from trainer.prefetch import DecodeCrew, Prefetch, ProcessPrefetch, ThreadPrefetch, Workers, open_crew
-from trainer.store import DECODE_BATCH, BadSample, Feed, Indices, Moments, pass_over
+from trainer.store import DECODE_BATCH, BadSample, Decoded, Feed, Indices, Moments, decoded_into, pass_over
 
 __all__ = ["Stream", "scan"]
 
@@ -63,19 +64,15 @@ class Stream(Feed):
             WorkerLost: a process that decodes was ended from outside.
         """
         cut = [order[start : start + size] for start in range(0, len(order), size)]
-        ahead, coming = self._prefetch(size), iter(cut)
+        ahead = self._prefetch(size)
         try:
-            for _ in cut:
-                while ahead.has_room and (part := next(coming, None)) is not None:
-                    ahead.begin(part)
-                squares, part, bad = ahead.take()
-                if bad:  # readable when scanned, so the file changed since; the epoch goes on without it
-                    part = self._without(bad, part, squares)
-                if len(part):
-                    yield squares[: len(part)], part
-                ahead.release()
+            with closing(ahead.over(cut)) as decoded:  # nobody may write into memory that is let go
+                for squares, part, bad in decoded:
+                    if bad:  # readable when scanned, so the file changed since; the epoch goes on without it
+                        part = self._without(bad, part, squares)
+                    if len(part):
+                        yield squares[: len(part)], part
         finally:
-            ahead.settle()  # nobody may write into memory that is let go
             self._keep(ahead)
 
     def _prefetch(self, size: int) -> Prefetch:
@@ -126,13 +123,30 @@ def scan(
 ) -> Stream:
     """Decodes a part once without keeping it: finds the bad samples and the pixels' mean and deviation.
 
-    Of several ranks each looks at its share. `workers` and `crew`: of the stream, see `Stream`.
+    Of several ranks each looks at its share. `workers` and `crew`: of the stream, see `Stream`; a crew that has time
+    takes this first look too.
 
     Raises:
         NothingDecoded: no image of the part is readable.
+        WorkerLost: a process that decodes was ended from outside.
     """
-    squares = torch.empty((DECODE_BATCH, decoder.size, decoder.size, 3), dtype=torch.uint8, device=decoder.device)
-    samples, bad = pass_over(
-        source, part, decoder, lambda first, last: squares[: last - first], moments, on_progress, world
-    )
+    with closing(_once(source, decoder, crew, world)) as decoded:
+        samples, bad = pass_over(source, part, decoded, moments, on_progress, world)
     return Stream(source, part, decoder, samples, bad, workers, crew)
+
+
+def _once(source: ShardSet, decoder: Decoder, crew: DecodeCrew | None, world: World) -> Generator[Decoded, None, None]:
+    """A part in stored order, into memory that is used again and again; of several ranks each has its share."""
+    if crew is None or not crew.serves(source, decoder, crew.size):
+        squares = torch.empty((DECODE_BATCH, decoder.size, decoder.size, 3), dtype=torch.uint8, device=decoder.device)
+        yield from decoded_into(source, decoder, lambda first, last: squares[: last - first], world)
+        return
+    starts = range(world.rank * crew.size, len(source), world.size * crew.size)
+    cut = [np.arange(start, min(start + crew.size, len(source)), dtype=np.int64) for start in starts]
+    ahead = ProcessPrefetch(crew, source, decoder, crew.size)
+    try:
+        with closing(ahead.over(cut)) as decoded:
+            for squares, part, bad in decoded:
+                yield part, squares, bad
+    finally:
+        ahead.close()

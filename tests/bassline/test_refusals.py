@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from bassline import console
+from bassline.bench_options import check_out
+from shards.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,38 @@ import bassline.__main__
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(("guard", "said"), [(console.command, "the state is kept"), (console.short_command, "anew")])
+def test_an_interrupt_promises_what_is_so(guard: Any, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    @guard
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as ended:
+        work()
+    assert ended.value.exit_code == 130
+    told = capsys.readouterr().err
+    assert told.startswith("interrupted ")
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def test_a_colon_in_a_text_is_no_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    console.note(console.literal("nofile.py:x: and :smile:"))
+    assert capsys.readouterr().err == "nofile.py:x: and :smile:\n"
+
+
+def test_what_is_to_be_written_is_looked_at_first(tmp_path: Path) -> None:
+    check_out(out=tmp_path / "a.json", html=None)
+    check_out(out=tmp_path / "a.json", html=tmp_path / "a.html")
+    assert list(tmp_path.iterdir()) == []
+    for targets, said in (
+        ({"out": tmp_path}, f"--out: {tmp_path}: expected a file in a folder that exists"),
+        ({"html": tmp_path / "no" / "a"}, f"--html: {tmp_path / 'no' / 'a'}: expected a file"),
+        ({"out": Path("/proc/a.json")}, "--out: /proc/a.json cannot be written (No such file or directory); name ano"),
+        ({"out": tmp_path / "a", "html": tmp_path / "." / "a"}, f"--html: {tmp_path / 'a'} is what --out is to write"),
+    ):
+        with pytest.raises(ConfigError) as found:
+            check_out(**targets)
+        assert str(found.value).startswith(said)

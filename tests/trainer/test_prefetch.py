@@ -30,7 +30,8 @@ from trainer.errors import WorkerLost
 from trainer.fit import fit
 from trainer.prefetch import AHEAD, DecodeCrew, ProcessPrefetch, open_crew
 from trainer.preparation import _some_images
-from trainer.stream import Stream
+from trainer.store import Moments
+from trainer.stream import Stream, scan
 
 _SIZE = 24
 _MOST = 16  # images a batch
@@ -192,6 +193,46 @@ def test_streams_take_turns_at_a_crew(source: ShardSet, val: ShardSet, crew: Dec
     second.close()
 
 
+def test_the_first_look_is_the_same_in_processes(source: ShardSet, crew: DecodeCrew) -> None:
+    seen = []
+    told: list[int] = []
+    for by in (None, crew):
+        told.clear()
+        moments = Moments()
+        stream = scan(source, "train", decoder_of(), moments=moments, on_progress=lambda n, _: told.append(n), crew=by)
+        seen.append((stream.samples.tolist(), [bad.key for bad in stream.bad], *map(str, moments.mean_and_std())))
+        assert told == sorted(told)
+        assert told[-1] == len(source)
+        stream.close()
+    assert seen[0] == seen[1]
+    assert crew.used
+    assert not crew.busy
+
+
+STANDARD_CLOSED = """
+import sys
+import numpy as np
+from pathlib import Path
+from shards.shard_set import ShardSet
+from trainer.decode import open_decoder
+from trainer.stream import scan
+from trainer.prefetch import DecodeCrew
+with ShardSet.open(Path(sys.argv[1])) as source:
+    decoder = open_decoder("simplejpeg", 24, "pad", 2, "cpu")
+    stream = scan(source, "val", decoder, crew=DecodeCrew([source], decoder, 16, 2))
+    assert len(stream.samples) + len(stream.bad) == len(source)
+Path(sys.argv[2]).touch()
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_standard_descriptors_may_be_closed(closed: str, split: Path, tmp_path: Path) -> None:
+    program = [sys.executable, "-c", STANDARD_CLOSED, str(split / "val"), str(tmp_path / "done")]
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "done").exists()
+
+
 @given(st.data())
 @settings(max_examples=60)
 def test_any_order_of_beginning_and_taking(source: ShardSet, all_of: All, data: st.DataObject) -> None:
@@ -265,6 +306,10 @@ def test_a_tar_that_is_cut_short_ends_no_more_than_the_stream(split: Path, tmp_p
         with pytest.raises(WorkerLost, match=r"signal 7 \(a tar became shorter or could not be read\)"):
             everything(stream, stream.samples, 8)
         stream.close()
+        crew = DecodeCrew([source], decoder_of(), _MOST, 2)
+        with pytest.raises(WorkerLost, match=r"signal 7"):  # that is the first look
+            scan(source, "train", decoder_of(), crew=crew)
+        crew.close()
 
 
 def test_an_error_that_cannot_be_sent_comes_as_text(source: ShardSet) -> None:
