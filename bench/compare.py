@@ -24,7 +24,7 @@ LEAST = 0.02
 # What was measured is another thing where one of these differs; repeats, paths and dates may differ.
 _SAME = (
     "data_digest", "config_hash", "loader", "samples", "image_bytes", "images", "batch", "size", "workers", "mode",
-    "device", "precision", "compute", "hook", "cache", "epochs",
+    "device", "precision", "compute", "hook", "cache", "epochs", "seeding",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from trainer.split_data import SplitData, open_split
 from trainer.store import Moments
 from trainer.stream import scan
 
-__all__ = ["PEERS", "TARGETS", "gaps_of", "measure_training", "trace_steps"]
+__all__ = ["PEERS", "TARGETS", "gaps_of", "judge", "measure_training", "trace_steps"]
 
 PEERS = ("plain", "none")
 
@@ -232,6 +232,7 @@ def _record(
         settings={
             **settings, "run": config.name, "config_hash": config_hash(config), "size": config.data.size,
             "batch": config.train.batch, "epochs": config.train.epochs, "repeats": len(runs["ours"]),
+            "seeding": "the run's seed plus the repeat's number",
             "seeds": [config.train.seed + number for number in range(len(runs["ours"]))],
             **{key: result[key] for key in ("device", "precision", "executor", "decoder", "mode")},
         },
@@ -240,13 +241,23 @@ def _record(
             **{name: measured("ratio", found) for name, found in ratios.items()},
             **({"best loss ours-plain": measured("nats", common.apart)} if common else {}),
         },
-        verdict=_verdict(config, ratios, len(runs["ours"]), common),
+        verdict=judge(ratios, len(runs["ours"]), common, size=config.data.size),
     )  # fmt: skip
 
 
-def _verdict(config: RunConfig, ratios: dict[str, Summary], repeats: int, common: Common | None) -> dict[str, Any]:
+def judge(ratios: Mapping[str, Summary], repeats: int, common: Common | None, *, size: int) -> dict[str, Any]:
+    """The verdict of a record. Pure.
+
+    Args:
+        ratios: those of TARGETS that were measured.
+        common: both sides' curves; None: there was no peer, and its targets are left out.
+        size: pixels a side.
+
+    Returns:
+        `name`: MET, MISSED, NOT PROVEN, or INSUFFICIENT where something is lacking; `sentence`; `targets`.
+    """
     targets = {name: target for name, target in TARGETS.items() if common or name == "epochs/step"}
-    if common and config.data.size <= 64:
+    if common and size <= 64:
         targets["epochs ours/plain"] = Target(3.0)
     found = {name: target.to_json(ratios.get(name)) for name, target in targets.items()}
     told = []

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.train import TARGETS, gaps_of, measure_training, trace_steps
+from bench.common_loss import Common, common_loss
+from bench.stats import summarise
+from bench.train import TARGETS, gaps_of, judge, measure_training, trace_steps
 from shards.errors import ConfigError
 from shards.sample import Sample
 from shards.shard_set import finish
@@ -72,6 +74,39 @@ def test_ours_and_the_plain_loop_do_the_same_work(
     verdict = record["verdict"]
     assert set(verdict["targets"]) == set(TARGETS)
     assert (verdict["name"], "2 repeats" in verdict["sentence"]) == ("INSUFFICIENT", True)
+
+
+def curves(seconds: float, *bests: float) -> list[list[dict[str, float]]]:
+    return [
+        [{"epoch": n, "val_loss": loss, "ended_s": n * seconds} for n, loss in ((1, 0.9), (2, best))] for best in bests
+    ]
+
+
+ALIKE = common_loss(curves(1, *[0.4, 0.5] * 3), curves(4, *[0.5, 0.4] * 3))
+WORSE = common_loss(curves(1, *[0.5, 0.51] * 3), curves(4, *[0.2, 0.21] * 3))
+
+
+@pytest.mark.parametrize(
+    ("rates", "common", "name", "told"),
+    [
+        ([4.0, 4.1, 4.2], ALIKE, "MET", "not apart beyond noise"),
+        ([4.0, 4.1, 4.2], WORSE, "MET", "our best, the worse of both: the plain loop goes on to 0.2"),
+        ([2.8, 3.1, 3.4], ALIKE, "NOT PROVEN", "not proven: epochs ours/plain"),  # the middle is beyond 3
+        ([1.0, 1.1, 1.2], ALIKE, "MISSED", "missed: epochs ours/plain"),
+    ],
+)
+def test_a_verdict_goes_by_intervals_and_says_whose_model_is_worse(
+    rates: list[float], common: Common, name: str, told: str
+) -> None:
+    ratios = {
+        "epochs ours/plain": summarise(rates),
+        "to common loss plain/ours": common.sooner,
+        "epochs/step": summarise([0.95, 0.96, 0.97]),
+    }
+    found = judge(ratios, 6, common, size=64)
+    assert found["name"] == name
+    assert told in found["sentence"]
+    assert judge(ratios, 4, common, size=64)["name"] == "INSUFFICIENT"
 
 
 def test_what_the_plain_loop_does_not_have_is_refused(parts: Path) -> None:
