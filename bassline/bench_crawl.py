@@ -75,7 +75,9 @@ def crawl(
         ),
     ] = None,
     hosts: Annotated[bool, typer.Option("--hosts", help="50 hosts instead, half of them sick.")] = False,
-    memory: Annotated[bool, typer.Option("--memory", help="Peak memory instead: one crawl, one ten times it.")] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Peak memory instead: of crawls, and of ones ten times as large.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the record here.")] = None,
     json: console.JsonFlag = False,
 ) -> None:
@@ -98,12 +100,12 @@ def crawl(
         if hosts:
             record = slow_hosts(images=images or 20, repeats=repeats, on_progress=progress)
         elif memory:
-            record = crawl_memory(images=images or 8000, on_progress=progress)
+            record = crawl_memory(images=images or 8000, repeats=repeats, on_progress=progress)
         else:
             record = compare_crawls(
                 images=images or 8000, repeats=repeats, names=tuple(only or ()), peers=python, on_progress=progress
             )
-        stage.summary = f"{repeats} of each, in turns" if not memory else "one crawl of each size"
+        stage.summary = f"{repeats} of each, in turns"
     if out is not None:
         write_record(record, out)
     data = record.to_json()

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from bassline import console, places
-from bassline.bench_options import check_out
+from bassline.bench_options import check_out, verdict_told
 from shards.errors import ConfigError
 
 __all__ = ["loaders"]
@@ -83,7 +83,6 @@ _COSTS = (
 def target_table(record: dict[str, Any]) -> Table:
     """What was to be reached, and whether it was."""
     made = console.table("Targets", "what", "wanted", "found", "95 %", "", right=("wanted", "found", "95 %"))
-    colours = {"reached": "green", "missed": "red", "not proven": "yellow"}
     for target in record["verdict"]["targets"]:
         digits = 0 if target["found"] >= 100 else 2
         low, high = target["ci95"]
@@ -92,8 +91,7 @@ def target_table(record: dict[str, Any]) -> Table:
             f"{'≥' if target['at'] == 'least' else '≤'} {target['wanted']:,g} {target['unit']}".removesuffix(" ratio"),
             f"{target['found']:,.{digits}f}",
             "-" if low is None else f"{low:,.{digits}f} to {high:,.{digits}f}",
-            f"[{colours[target['verdict']]}]{target['verdict']}[/]"
-            + (f" [dim]by {target['by']}[/]" if "by" in target else ""),
+            verdict_told(target["verdict"]) + (f" [dim]by {target['by']}[/]" if "by" in target else ""),
         )
     return made
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from shards.errors import ConfigError
 
-__all__ = ["check_out"]
+__all__ = ["check_out", "verdict_told"]
+
+_COLOURS = {"reached": "green", "missed": "red"}
 
 
 def check_out(**targets: Path | None) -> None:
@@ -34,3 +36,8 @@ def check_out(**targets: Path | None) -> None:
             raise ConfigError(option, "", problem) from None
         if (other := seen.setdefault(path.resolve(), option)) != option:
             raise ConfigError(option, "", f"{path} is what {other} is to write; name another file")
+
+
+def verdict_told(verdict: str) -> str:
+    """A target's verdict (`bench.targets`) with its colour."""
+    return f"[{_COLOURS.get(verdict, 'yellow')}]{verdict}[/]"

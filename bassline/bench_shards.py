@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from bassline import console
-from bassline.bench_options import check_out
+from bassline.bench_options import check_out, verdict_told
 from shards.errors import ConfigError
 
 __all__ = ["shards"]
@@ -68,7 +68,7 @@ def shards_table(record: dict[str, Any]) -> Table:
         low, high = (None if bound is None else bound / scale for bound in measured["ci95"])
         target = targets.get(name)
         limit = f"{'at most' if target['below'] else 'at least'} {target['value']:,g}" if target else ""
-        mark = "" if target is None else "[green]met[/]" if target["met"] else "[red]missed[/]"
+        mark = "" if target is None else verdict_told(target["verdict"])
         interval = "-" if low is None or high is None else f"{_short(low)} to {_short(high)}"
         made.add_row(name, f"{_short(measured['median'] / scale)}{unit}", interval, limit, mark)
     return made

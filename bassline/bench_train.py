@@ -90,7 +90,9 @@ def _table(record: dict[str, Any]) -> Table:
         elif "percentiles" in measured:
             more = ", ".join(f"p{share} {value * 1e3:,.1f} ms" for share, value in measured["percentiles"].items())
         elif name in targets:
-            more = f"at least {targets[name]['value']:g}: " + ("met" if targets[name]["met"] else "missed")
+            more = f"at least {targets[name]['value']:g}: {targets[name]['verdict']}"
+        elif name == "best loss ours-plain":
+            more = "above 0: our best model is the worse"
         elif "by_epoch" in measured:
             more = "by epoch " + ", ".join(f"{value:,.0f}" for value in measured["by_epoch"][:6])
         unit = {"ratio": ""}.get(measured["unit"], f" {measured['unit']}")

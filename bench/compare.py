@@ -33,7 +33,7 @@ RATIO = 0.05
 # What was measured is another thing where one of these differs; repeats, paths and dates may differ.
 _SAME = (
     "data_digest", "config_hash", "loader", "samples", "image_bytes", "images", "batch", "size", "workers", "mode",
-    "device", "precision", "compute", "hook", "cache", "epochs",
+    "device", "precision", "compute", "hook", "cache", "epochs", "seeding",
 )  # fmt: skip
 
 # bench -> ours -> what it is held against; where a bench marks its measurements with `ours`, they say it themselves.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.stats import Summary, ratio, summarise
+from bench.targets import REACHED, Target
 
 __all__ = ["judge"]
 
@@ -35,8 +36,7 @@ def judge(rates: Mapping[str, Sequence[float]], first: Sequence[float], extra: S
         first, extra: seconds to the stream's first batch and its extra MiB, one a repeat; empty: not measured.
 
     Returns:
-        `targets`: each with `wanted`, `found`, `ci95` and `verdict`: "reached" where the whole interval is,
-        "missed" where none of it is, "not proven" where the interval holds the target or one repeat has none;
+        `targets`: each with `wanted`, `found`, `ci95` and `verdict` (`bench.targets`);
         `ceiling` of the stream's ratios, where decoding alone was measured; `alike`, where it compares uint8 with
         float32 as each is used: the ratios of the same work that were measured; `sentence`, which says these too.
     """
@@ -53,21 +53,19 @@ def judge(rates: Mapping[str, Sequence[float]], first: Sequence[float], extra: S
     if STREAM in rates:
         rate = _target(STREAM, "images/s", _RATE, summarise(rates[STREAM]))
         beside = next((target for target in found if target["name"] == f"{STREAM} / dali"), None)
-        if rate["verdict"] != "reached" and beside is not None and beside["verdict"] == "reached":
-            rate = {**rate, "verdict": "reached", "by": beside["name"]}
+        if rate["verdict"] != REACHED and beside is not None and beside["verdict"] == REACHED:
+            rate = {**rate, "verdict": REACHED, "by": beside["name"]}
         found.append(rate)
     if first:
         found.append(_target(f"{STREAM}: first batch", "s", _FIRST_BATCH_S, summarise(first), most=True))
     if extra:
         found.append(_target(f"{STREAM}: extra memory", "MiB", round(_EXTRA_MIB), summarise(extra), most=True))
-    count = {word: sum(target["verdict"] == word for target in found) for word in ("reached", "missed", "not proven")}
     short = [
-        f"{target['name']} ({target['verdict']}{_beyond(target)})" for target in found if target["verdict"] != "reached"
+        f"{target['name']} ({target['verdict']}{_beyond(target)})" for target in found if target["verdict"] != REACHED
     ]
     unlike = [_unlike(target) for target in found if "alike" in target]
-    sentence = "; ".join(
-        [f"{count['reached']} of {len(found)} targets reached", *filter(None, [", ".join(short)]), *unlike]
-    )
+    reached = f"{len(found) - len(short)} of {len(found)} targets reached"
+    sentence = "; ".join([reached, *filter(None, [", ".join(short)]), *unlike])
     return {"sentence": sentence if found else "no target: they are about loaders that were left out", "targets": found}
 
 
@@ -85,9 +83,7 @@ def _unlike(target: Mapping[str, Any]) -> str:
 
 
 def _target(name: str, unit: str, bound: float, found: Summary, *, most: bool = False) -> dict[str, Any]:
-    reached = found.high <= bound if most else found.low >= bound
-    missed = found.low > bound if most else found.high < bound
     return {
         "name": name, "unit": unit, "wanted": bound, "at": "most" if most else "least", "found": found.median,
-        "ci95": found.to_json()["ci95"], "verdict": "reached" if reached else "missed" if missed else "not proven",
+        "ci95": found.to_json()["ci95"], "verdict": Target(bound, below=most).verdict(found),
     }  # fmt: skip

@@ -31,7 +31,11 @@ def main(wish: dict[str, Any]) -> dict[str, Any]:
 
     def square(image: Image.Image) -> Image.Image:
         if config["data"]["fit"] == "pad":
-            return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR, color=(255, 255, 255))
+            inside = ImageOps.contain(image, (size, size), Image.Resampling.BILINEAR)
+            canvas = Image.new("RGB", (size, size), (255, 255, 255))
+            # ImageOps.pad rounds an odd margin to even: a picture a pixel off, which gives other losses
+            canvas.paste(inside, ((size - inside.width) // 2, (size - inside.height) // 2))
+            return canvas
         if config["data"]["fit"] == "crop":
             return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
         return image.resize((size, size), Image.Resampling.BILINEAR)
@@ -58,7 +62,11 @@ def main(wish: dict[str, Any]) -> dict[str, Any]:
 
     optim = config["optim"]
     optimiser = torch.optim.SGD(
-        model.parameters(), optim["lr"], momentum=optim["momentum"], weight_decay=optim["weight_decay"]
+        model.parameters(),
+        optim["lr"],
+        momentum=optim["momentum"],
+        weight_decay=optim["weight_decay"],
+        nesterov=optim["nesterov"],
     )
     criterion = nn.CrossEntropyLoss(label_smoothing=optim["label_smoothing"])
     batch, workers = config["train"]["batch"], wish["workers"]
@@ -85,13 +93,14 @@ def main(wish: dict[str, Any]) -> dict[str, Any]:
                 total += nn.functional.cross_entropy(logits, y, reduction="sum").item()
                 right += int((logits.argmax(1) == y).sum())
         val_loss = total / len(val_set)
+        validated = now()
         if val_loss < best:
             best = val_loss
             torch.save(model.state_dict(), f"{wish['out']}/best.pt")
         epochs.append(
             {
-                "epoch": epoch, "images": images, "seconds": trained - started, "validate_s": now() - trained,
-                "val_loss": val_loss, "val_accuracy": right / len(val_set), "ended_s": now(),
+                "epoch": epoch, "images": images, "seconds": trained - started, "validate_s": validated - trained,
+                "val_loss": val_loss, "val_accuracy": right / len(val_set), "ended_s": validated,
             }
         )  # fmt: skip
     return {"start_s": began, "import_s": imported - began, "epochs": epochs}

@@ -1,8 +1,8 @@
 """How fast is the ground floor: writing, indexing, opening, reading, resuming, verifying, grouping and splitting.
 
 Everything but the split is measured in this process in interleaved rounds, on a set made for it: pictures of random
-bytes (nothing here decodes) with the JSON that a crawl writes. The split runs once, in a process of its own, for what
-it holds of memory. Writing is held against Python's tarfile, which writes the same members
+bytes (nothing here decodes) with the JSON that a crawl writes. The split runs afterwards, as often, each time in a
+process of its own, for what it holds of memory. Writing is held against Python's tarfile, which writes the same members
 to the same disk and takes the same digest of what it wrote.
 """
 
@@ -20,7 +20,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from bench.record import Record, measured
 from bench.stats import ratio, summarise
+from bench.targets import Target, shortfall, together
 from shards.duplicates import HASH_BITS, groups
 from shards.errors import ConfigError
 from shards.files import sha256_of
@@ -40,7 +40,7 @@ from shards.tar import header
 from shards.verify import verify
 from shards.writer import ShardInfo, ShardWriter
 
-__all__ = ["TARGETS", "Target", "measure_shards"]
+__all__ = ["TARGETS", "measure_shards"]
 
 _BATCH = 256
 _RESUME_AT = 0.1  # of the large set
@@ -55,18 +55,6 @@ split(Path(sys.argv[1]), Path(sys.argv[2]), fractions=[0.6, 0.2, 0.2])
 told = Path("/proc/self/status").read_text()
 print(int(told.partition("VmHWM:")[2].split()[0]) / 1000)
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a measurement or ratio is to reach: at least `value`, or at most if `below`."""
-
-    value: float
-    below: bool = False
-
-    def met(self, found: float) -> bool:
-        """Whether `found` reaches it."""
-        return found <= self.value if self.below else found >= self.value
 
 
 TARGETS = {
@@ -128,10 +116,13 @@ def measure_shards(
         for number in range(repeats):
             for place, (name, step) in enumerate(steps):
                 if on_progress:
-                    on_progress(number * len(steps) + place, repeats * len(steps), name)
+                    on_progress(number * len(steps) + place, repeats * (len(steps) + 1), name)
                 for what, value in step().items():
                     values.setdefault(what, []).append(value)
-        values |= _split(folder)
+        for number in range(repeats):
+            if on_progress:
+                on_progress(repeats * len(steps) + number, repeats * (len(steps) + 1), "split")
+            values.setdefault("split", []).append(_split(folder))
     gc.unfreeze()
     units = {"write": "bytes/s", "tarfile": "bytes/s", "open": "s", "fresh": "s", "resume": "s"}
     units |= {"group": "s", "split": "MB"}
@@ -139,10 +130,9 @@ def measure_shards(
         "write/tarfile": ratio(values["write"], values["tarfile"]),
         "resume/fresh": ratio(values["resume"], values["fresh"]),
     }
-    found = {name: summarise(one).median for name, one in values.items()} | {
-        name: one.median for name, one in ratios.items()
-    }
-    missed = [name for name, target in TARGETS.items() if not target.met(found[name])]
+    measurements = {name: summarise(one) for name, one in values.items()}
+    targets = {name: target.to_json((measurements | ratios)[name]) for name, target in TARGETS.items()}
+    short = shortfall(targets)
     return Record(
         kind="shards",
         settings={
@@ -152,15 +142,12 @@ def measure_shards(
             "group": "seconds of processor time; hashes that crowd as those of photographs do",
             "split": "peak memory of a process that splits the set 0.6, 0.2, 0.2",
         },
-        measurements={name: measured(units.get(name, "samples/s"), summarise(one)) for name, one in values.items()},
+        measurements={name: measured(units.get(name, "samples/s"), one) for name, one in measurements.items()},
         ratios={name: measured("ratio", one) for name, one in ratios.items()},
         verdict={
-            "name": "targets missed" if missed else "targets met",
-            "sentence": f"Below its target: {', '.join(missed)}." if missed else "Every target is met.",
-            "targets": {
-                name: {"value": target.value, "below": target.below, "found": found[name], "met": name not in missed}
-                for name, target in TARGETS.items()
-            },
+            "name": f"targets {together(one['verdict'] for one in targets.values())}",
+            "sentence": f"Targets {'; '.join(short)}." if short else "Every target is met.",
+            "targets": targets,
         },
     )  # fmt: skip
 
@@ -270,12 +257,13 @@ def _group(hashes: NDArray[np.uint8]) -> dict[str, float]:
     return {"group": time.process_time() - started}
 
 
-def _split(folder: Path) -> dict[str, list[float]]:
+def _split(folder: Path) -> float:
     command = [sys.executable, "-c", _SPLIT, str(folder / "set"), str(folder / "parts")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise AssertionError(f"the split failed: {done.stderr[-400:]}")
-    return {"split": [float(done.stdout)]}
+    shutil.rmtree(folder / "parts")
+    return float(done.stdout)
 
 
 def _make_many(folder: Path, count: int) -> None:

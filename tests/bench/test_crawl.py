@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from bench import crawl as bench
-from bench.crawl import CONTENDERS, compare_crawls
+from bench.crawl import CONTENDERS, against_targets, compare_crawls
 from bench.crawl_peers import peer_versions
 from bench.crawl_server import SICK, Server, crawl_server, host_paths, image_urls
 from bench.errors import ContenderFailed
 from bench.process import watch
+from bench.record import read_record
+from bench.stats import ratio, summarise
 from shards.errors import ConfigError
 
+RECORDS = Path(bench.__file__).parent / "records"
 IMAGES = 400  # several result pages, and enough for the examiner's process
 
 
@@ -82,10 +85,25 @@ def test_a_record_has_the_ratio_and_says_what_was_not_measured():
     assert data["ratios"]["ratio_to_scrapy"] is None
     assert data["ratios"]["ratio_to_img2dataset"] is None
     assert "scrapy not measured" in data["verdict"]["sentence"]
+    assert data["verdict"]["targets"]["ratio_to_bare"]["verdict"] == "not proven"  # one round has no interval
+    assert data["verdict"]["targets"]["ratio_to_img2dataset-as-is"]["met"] is None
+    assert data["verdict"]["name"] == "not proven"
     assert set(ours["stages"]) == {"explore_s", "collect_s", "settle_s"}
     # 118 MiB here with Python 3.11: 75 of the crawl and 40 of its examiner; torch alone would be 150 more
     assert 20 < bare["peak_mib"] < ours["peak_mib"] < 150
     assert told[-2:] == ["bassline", "bare"]
+
+
+def test_img2dataset_is_judged_where_it_does_the_same_work():
+    record = read_record(RECORDS / "2026-11-29-crawl.json")
+    rates = {name: one["values"] for name, one in record.measurements.items()}
+    ratios = {f"ratio_to_{name}": ratio(rates["bassline"], values) for name, values in rates.items()}
+    found = against_targets(ratios)
+    assert found["name"] == "met"
+    assert "3.08 of img2dataset-as-is (wanted 2: reached; 7.14 of img2dataset, which re-encodes)" in found["sentence"]
+    assert set(found["targets"]) == {"ratio_to_bare", "ratio_to_img2dataset-as-is", "ratio_to_scrapy"}
+    slower = against_targets({**ratios, "ratio_to_img2dataset-as-is": summarise([1.9, 2.2, 2.3])})
+    assert slower["name"] == "not proven"
 
 
 _LAZY = """
