@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from bassline import console
 from bassline.__main__ import app
 from bench.compare import compare
 from bench.errors import BenchError
@@ -152,11 +153,12 @@ def test_the_command_fails_on_a_regression(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["bench", "compare", paths[0], paths[0]]).exit_code == 0
 
 
-def test_the_command_says_what_it_cannot_tell(tmp_path: Path) -> None:
+def test_the_command_says_what_it_cannot_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console.out, "width", 200)
     paths = [str(tmp_path / f"{name}.json") for name in ("old", "new")]
     for path, version, rate in zip(paths, ("1.0.2", "1.1"), (100.0, 60.0), strict=True):
         write_record(_loaders(version=version, stream=rate, ffcv=110), Path(path))
-    done = CliRunner().invoke(app, ["bench", "compare", *paths], env={"COLUMNS": "200"})
+    done = CliRunner().invoke(app, ["bench", "compare", *paths])
     assert done.exit_code == 0
     assert "cannot tell, no A/A runs" in done.stdout
     assert "--noise" in done.stdout
