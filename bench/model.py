@@ -57,6 +57,7 @@ class Evidence:
         shards: how many the loader reads; None: not known.
         disk: images/s of the evicted shards read in a row; None: not known.
         cores: that this process may use.
+        decoded_in: where a run of ours decodes, such as "2 processes".
     """
 
     seconds: Mapping[str, Sequence[float]]
@@ -74,6 +75,7 @@ class Evidence:
     disk: float | None = None
     cores: int = 1
     decode_device: str = "cpu"
+    decoded_in: str = "its threads"
 
     @property
     def repeats(self) -> int:
@@ -147,7 +149,7 @@ def roofline(evidence: Evidence) -> list[Roof]:
         if together > 0:
             roofs.append(Roof("cores", evidence.cores / together, f"all CPU work on {evidence.cores} cores"))
     if ladder.get("decode") and not evidence.resident:
-        where = "on the GPU" if evidence.decode_device == "cuda" else "on the run's threads"
+        where = "on the GPU" if evidence.decode_device == "cuda" else f"in {evidence.decoded_in}, as the run does"
         roofs.append(Roof("decode", 1 / ladder["decode"], f"decoding alone, {where}"))
     if ladder.get("collate", 0) > 1e-9 and not evidence.resident:
         roofs.append(Roof("collate", 1 / ladder["collate"], "batches put together"))

@@ -197,6 +197,7 @@ def evidence_of(runs: Runs, *, disk: float | None = None) -> Evidence:
         disk=disk,
         cores=len(os.sched_getaffinity(0)),
         decode_device="cuda" if "cuda" in about.get("decoder", "") else "cpu",
+        decoded_in=about.get("decoded_in", "its threads"),
     )
     if cold is not None and cold < COLD:  # not proven cold: as if it had not been measured
         kept = {mode: values for mode, values in evidence.seconds.items() if mode != "cold"}

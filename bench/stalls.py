@@ -83,19 +83,21 @@ def _changes(zygote: Zygote, plan: Plan, runs: Runs, evidence: Evidence, on_prog
         variants = [(name, here[1]) for name in names] + [(here[0], n) for n in {2 * here[1], evidence.cores}]
         job = {
             "data": str(plan.data / "train"), "size": config.data.size, "fit": config.data.fit, "batch": about["batch"],
-            "device": about["device"], "variants": [list(one) for one in dict.fromkeys([here, *variants])],
-            "seconds": seconds / 2,
+            "device": about["device"], "workers": "threads" if plan.hook else config.data.workers,
+            "variants": [list(one) for one in dict.fromkeys([here, *variants])], "seconds": seconds / 2,
         }  # fmt: skip
-        rates = zygote.run("bench.probe:decode_rates", job)["rates"]
+        rates = zygote.run("bench.decode_rate:decode_rates", job)["rates"]
         own = rates.pop(f"{here[0]}/{here[1]}")
         for variant, rate in rates.items():
             name, _, threads = variant.partition("/")
-            # The ladder's decode has the run's hook in it; the variant is as much faster as it is without.
-            after = max(supply - decode + decode * own / rate, 0.0)
+            # The ladder's decode has the run's hook in it; the variant is as much faster as it is without. Of the
+            # whole supply decoding is at most all: what a noisy machine measured beyond it is none.
+            decoding = min(decode, supply)
+            after = supply - decoding + decoding * own / rate
             beside = min(own / rate, 1.0)
             cpu = evidence.cpu["synthetic"] + evidence.cpu["drained"] * beside
             where = ", on the GPU" if about["device"] == "cuda" and name in ("dali", "torchvision") else ""
-            told = f"{threads} decoding threads" if name == here[0] else f"decoder {name}{where}"
+            told = f"decoding by {threads}, not {here[1]}" if name == here[0] else f"decoder {name}{where}"
             settings = {"data.threads": int(threads)} if name == here[0] else {"data.decoder": name}
             if name == here[0]:  # more threads spend what fewer spend
                 changes.append(Change(told, settings, supply=after))

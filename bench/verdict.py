@@ -48,7 +48,7 @@ class Verdict:
     sentence: str
 
 
-def verdict(pace: Summary, ceilings: Mapping[str, Summary], *, resident: bool) -> Verdict:
+def verdict(pace: Summary, ceilings: Mapping[str, Summary], *, resident: bool, steps: int) -> Verdict:
     """Judges a run.
 
     Args:
@@ -57,11 +57,15 @@ def verdict(pace: Summary, ceilings: Mapping[str, Summary], *, resident: bool) -
         ceilings: images/s of each stage alone: "read", "decode", "gather", "step". An epoch over a resident set passes
             only "gather" and "step"; a streaming one passes "read", "decode" and "step".
         resident: whether the decoded set lay on the device.
+        steps: fewest of any measurement of the step or of epochs.
     """
     path = ("gather", "step") if resident else ("read", "decode", "step")
     binding = min(path, key=lambda stage: ceilings[stage].median)
     if len(pace.values) < ROUNDS:
         few = f"{len(pace.values)} rounds; a verdict needs {ROUNDS}"
+        return Verdict("INSUFFICIENT", binding, (0.0, 1.0), f"INSUFFICIENT: {few} (--repeats)")
+    if steps < STEPS:
+        few = f"{steps} steps in the shortest window; a verdict needs {STEPS} (--seconds)"
         return Verdict("INSUFFICIENT", binding, (0.0, 1.0), f"INSUFFICIENT: {few}")
     low, high = (min(max(1 - share, 0.0), 1.0) for share in (pace.high, pace.low))
     if low >= INPUT_BOUND:
