@@ -12,7 +12,8 @@ Per image, with t the seconds of a mode and a repeat's own values taken together
 
 The prediction of a change is max(step' + contention' + copy', supply', cpu'/cores) + jitter': a pipeline runs at its
 slowest part, parts that share cores add up there, and a loader with less to do slows the step less. Jitter is what the
-step waited although the loader is fast enough on the whole; it goes as the loader's time goes.
+step waited although the loader is fast enough on the whole; it goes as the loader's time goes. Contention, copy and
+jitter are differences that overlap: where they sum to more than an epoch took, they are scaled down to it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from dataclasses import dataclass, field
 from bench.stats import Summary, summarise
 
 __all__ = [
+    "AGREES",
     "PARTS",
     "PREPARING",
     "Change",
     "Evidence",
     "Prediction",
     "Roof",
+    "agreement",
     "decompose",
     "exposed",
     "predict",
@@ -37,6 +40,7 @@ __all__ = [
 ]
 
 PARTS = ("step", "contention", "copy", "preparation", "unexplained")
+_USED = ("synthetic", "replayed", "shadow", "warm", "drained")  # what a prediction is made of
 PREPARING = ("untar", "read", "decode", "collate", "dataset")
 
 
@@ -52,7 +56,8 @@ class Evidence:
         steps: fewest steps of any window.
         host_step: whether the host waits for each step.
         resident: whether the decoded set lay on the device.
-        warm_read, cold_read: bytes fetched from the disk over bytes of the images used; None: not known.
+        foreign: whether the loader is somebody's own: what it reads is not known.
+        warm_read, cold_read: bytes fetched from the disk over those of the parts of tars walked; None: not known.
         workers: (idle, all) of a loader's processes; None: it has none.
         shards: how many the loader reads; None: not known.
         disk: images/s of the evicted shards read in a row; None: not known.
@@ -186,7 +191,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a change would bring: images/s with an interval, and the gain over now (1 is none)."""
+    """What a change would bring: images/s and the gain over now (1 is none), each with an interval."""
 
     name: str
     settings: Mapping[str, object]
@@ -194,13 +199,16 @@ class Prediction:
     low: float
     high: float
     gain: float
+    gain_low: float
+    gain_high: float
 
 
 def predict(evidence: Evidence, changes: Sequence[Change]) -> list[Prediction]:
     """Predicts each change, best first.
 
-    The model is held against what was measured as it is now. A prediction is the measured rate times the model's gain;
-    its interval is as wide as the model missed by, and the measurements' own spread.
+    The model is held against what was measured as it is now. What it says too much goes off the parts that the loader
+    makes, which overlap; what it says too little stays on top after a change. A gain's interval is as wide as the model
+    missed by, and the spread of the measurements it is made of.
     """
     now, parts = evidence.seconds["warm"], decompose(evidence)
     step = statistics.median(evidence.seconds["synthetic"])
@@ -213,10 +221,13 @@ def predict(evidence: Evidence, changes: Sequence[Change]) -> list[Prediction]:
     jitter = max(waited - max(supply - step - beside - copy, 0.0), 0.0)
     base = max(step + beside + copy, supply, cpu / evidence.cores) + jitter
     missed = abs(base - measured.median) / measured.median
-    spread = max(
-        (high - low) / (2 * middle)
-        for low, high, middle in ((s.low, s.high, s.median) for s in map(summarise, evidence.seconds.values()))
-    ) if len(now) > 1 else 1.0  # fmt: skip
+    if (loader := beside + copy + jitter) > 0:
+        kept = 1 - min(max(base - measured.median, 0.0) / loader, 1.0)
+        beside, copy, jitter = beside * kept, copy * kept, jitter * kept
+        base = max(step + beside + copy, supply, cpu / evidence.cores) + jitter
+    rest = max(measured.median - base, 0.0)
+    used = [summarise(values) for mode, values in evidence.seconds.items() if mode in _USED]
+    spread = max((each.high - each.low) / (2 * each.median) for each in used) if len(now) > 1 else 1.0
     error = min(missed + spread, 0.95)
     found = []
     for change in changes:
@@ -229,8 +240,20 @@ def predict(evidence: Evidence, changes: Sequence[Change]) -> list[Prediction]:
             (cpu if change.cpu is None else change.cpu) / evidence.cores,
         )
         after += jitter * min(supplied / supply, 1.0)
-        # A model that is too fast by what it missed stays so: only its ratio is believed.
-        gain = base / after
-        rate = gain / measured.median
-        found.append(Prediction(change.name, change.settings, rate, rate * (1 - error), rate / (1 - error), gain))
+        # Where the model still says too much, only its ratio is believed.
+        gain = (base + rest) / (after + rest)
+        bounds = gain * (1 - error), gain / (1 - error)
+        low, high = (bound / measured.median for bound in bounds)
+        found.append(Prediction(change.name, change.settings, gain / measured.median, low, high, gain, *bounds))
     return sorted(found, key=lambda prediction: -prediction.gain)
+
+
+AGREES = "agrees"
+
+
+def agreement(predicted: tuple[float, float], measured: Summary) -> str:
+    """Of a predicted gain: "agrees" where its interval and the measured one meet, else "too high" or "too low"."""
+    low, high = predicted
+    if low > measured.high:
+        return "too high"
+    return "too low" if high < measured.low else AGREES

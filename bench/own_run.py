@@ -131,10 +131,12 @@ class OwnRun:
         """What is measured."""
         session = self._session
         sizes = self.source.index.rows["size"]
+        tars = sum(path.stat().st_size for path in self.tars) or int(sizes.sum(dtype=np.int64))
         return {
             "device": self.device.type, "precision": session.precision, "mode": session.mode,
             "decoder": session.decoder_name, "threads": self.decoder.threads, "batch": self.batch,
             "size": self.config.data.size, "samples": len(self.source), "image_bytes": float(sizes.mean()),
+            "tar_bytes": tars / len(self.source),
             "data_digest": self._split.digest, "host_step": self.host_step, "shards": len(self.source.tars),
             "decoded_in": f"{self.crew.count} processes" if self.crew else f"{self.decoder.threads} threads",
         }  # fmt: skip

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
-from bench.model import PARTS, Change, Evidence, Prediction, decompose, exposed, predict, roofline
+from bench.model import AGREES, PARTS, Change, Evidence, Prediction, agreement, decompose, exposed, predict, roofline
 from bench.record import Record, measured
 from bench.runs import Plan, Runs, evidence_of, measure_runs
 from bench.stats import Summary, ratio, summarise
@@ -48,12 +48,17 @@ def find_stalls(
     with nullcontext(zygote) if zygote else Zygote(PRELOAD) as mother:
         runs = measure_runs(mother, plan, on_progress, is_open=lambda runs: judge(evidence_of(runs)).name in OPEN)
         evidence = evidence_of(runs, disk=_disk(mother, plan, runs))
-        changes = _changes(mother, plan, runs, evidence, on_progress) if what_if and not plan.loader else []
-        found = predict(evidence, changes) if {"synthetic", "warm", "drained"} <= evidence.seconds.keys() else []
-        verified = None
-        if verify and found and found[0].gain >= _WORTH:
+        told = judge(evidence).name != "INSUFFICIENT"  # else a prediction would be a guess
+        changes = _changes(mother, plan, runs, evidence, on_progress) if what_if and told and not plan.loader else []
+        found = predict(evidence, changes) if changes else []
+        verified, why = None, ""
+        if not told:
+            why = "nothing is predicted from a measurement that is INSUFFICIENT" if what_if and not plan.loader else ""
+        elif verify and not (found and found[0].gain >= _WORTH):
+            why = f"nothing to verify: no change is predicted to bring {_WORTH - 1:.0%}"
+        elif verify:
             verified = _verify(mother, plan, found[0], on_progress)
-    return record_of(plan, runs, evidence, found, verified)
+    return record_of(plan, runs, evidence, found, verified, why)
 
 
 def _disk(zygote: Zygote, plan: Plan, runs: Runs) -> float | None:
@@ -133,7 +138,10 @@ def _changes(zygote: Zygote, plan: Plan, runs: Runs, evidence: Evidence, on_prog
 
 
 def _verify(zygote: Zygote, plan: Plan, best: Prediction, on_progress: Tell) -> dict[str, Any]:
-    """Runs the run as it is and as it would be, in turns, and holds the prediction against it."""
+    """Runs the run as it is and as it would be, in turns, and holds the predicted gain against the measured one.
+
+    Both rates of a pair share the machine's mood; that of the prediction is minutes old, so its rate proves nothing.
+    """
     if plan.config is None:
         raise ConfigError("--verify", "", "needs a run of ours")
     overrides = [f"{key}={value}" for key, value in best.settings.items()]
@@ -147,11 +155,13 @@ def _verify(zygote: Zygote, plan: Plan, best: Prediction, on_progress: Tell) -> 
             window = zygote.run("bench.window:measure", each.job(["warm"]))["warm"]
             rates[name].append(window["images"] / window["seconds"])
     then, gain = summarise(rates["then"]), ratio(rates["then"], rates["now"])
+    said = agreement((best.gain_low, best.gain_high), gain)
     return {
         "name": best.name, "settings": dict(best.settings),
-        "predicted": {"rate": best.rate, "low": best.low, "high": best.high, "gain": best.gain},
+        "predicted": {"rate": best.rate, "low": best.low, "high": best.high, "gain": best.gain,
+                      "gain_low": best.gain_low, "gain_high": best.gain_high},
         "measured": {"unit": "images/s", **then.to_json()}, "gain": {"unit": "ratio", **gain.to_json()},
-        "inside": best.low <= then.median <= best.high,
+        "said": said, "inside": said == AGREES,
     }  # fmt: skip
 
 
@@ -170,9 +180,14 @@ def noise_of(runs: Runs) -> dict[str, float]:
 
 
 def record_of(
-    plan: Plan, runs: Runs, evidence: Evidence, predictions: list[Prediction], verified: dict[str, Any] | None
+    plan: Plan,
+    runs: Runs,
+    evidence: Evidence,
+    predictions: list[Prediction],
+    verified: dict[str, Any] | None,
+    unverified: str = "",
 ) -> Record:
-    """What was measured and what it says, as a record."""
+    """What was measured and what it says, as a record; `unverified` says why nothing was predicted or verified."""
     found, parts, about = judge(evidence), decompose(evidence), runs.about
     proven = {mode: mode in evidence.seconds or mode != "cold" for mode in runs.windows}
     measurements: dict[str, Any] = {
@@ -221,6 +236,7 @@ def record_of(
             "slack": roofs[1].rate / roofs[0].rate if len(roofs) > 1 else None,
             "what_if": [{**asdict(each), "settings": dict(each.settings)} for each in predictions],
             "verified": verified,
+            "unverified": unverified,
             "tax": tax.to_json() if tax else None,
             "tax_beside": beside.to_json() if beside else None,
             "series": {

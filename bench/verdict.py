@@ -20,7 +20,7 @@ UNEXPLAINED, CONTENDED = 0.10, 0.05
 ROUNDS = 5
 STEPS = 20
 COLD, WARM = 0.95, 0.05
-"""A cold run read at least this share of its images' bytes from the device, a warm one at most that."""
+"""A cold run read at least this share of the bytes it walked from the device, a warm one at most that."""
 
 _ADVICE = {
     "step": "a faster device, lower precision or a compiled step would help; a faster loader would not",
@@ -159,6 +159,8 @@ def judge(evidence: Evidence) -> Verdict:
         sentence = f"{held}: the step binds; {_NEXT[binding]}"
     else:
         sentence = f"{held}, most of it for {_why(binding, evidence)}; {_NEXT[binding]}"
+    if evidence.foreign:
+        sentence += " (cache not known: what the loader reads is its own affair)"
     return Verdict(name, binding, (low, high), f"{name}: {sentence}")
 
 
