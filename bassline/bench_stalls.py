@@ -83,7 +83,7 @@ def stalls(
     hook: Annotated[
         str | None, typer.Option(metavar="MODULE:FUNCTION", help="Changes stages first; bench/stages.py says how.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="In seconds: rates of stages, one process.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="In seconds: stages in one process, and a verdict.")] = False,
     repeats: Annotated[int | None, typer.Option(min=1, help="Processes a mode; a verdict needs 5 (quick: 6).")] = None,
     most: Annotated[
         int, typer.Option(min=0, help="Goes on to so many repeats while the verdict is open; 0: none are added.")
