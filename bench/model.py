@@ -36,6 +36,7 @@ __all__ = [
     "decompose",
     "exposed",
     "predict",
+    "resupplied",
     "roofline",
 ]
 
@@ -187,6 +188,15 @@ class Change:
     supply: float | None = None
     cpu: float | None = None
     beside: float = 1.0
+
+
+def resupplied(supply: float, decode: float, share: float) -> float:
+    """Seconds an image of a loader whose decoding takes `share` of the time it takes now.
+
+    Decoding is at most all that the loader does: what a noisy machine measured beyond that is none of it.
+    """
+    decoding = min(decode, supply)
+    return supply - decoding + decoding * share
 
 
 @dataclass(frozen=True, slots=True)

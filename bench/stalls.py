@@ -8,7 +8,19 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
-from bench.model import AGREES, PARTS, Change, Evidence, Prediction, agreement, decompose, exposed, predict, roofline
+from bench.model import (
+    AGREES,
+    PARTS,
+    Change,
+    Evidence,
+    Prediction,
+    agreement,
+    decompose,
+    exposed,
+    predict,
+    resupplied,
+    roofline,
+)
 from bench.record import Record, measured
 from bench.runs import Plan, Runs, evidence_of, measure_runs
 from bench.stats import Summary, ratio, summarise
@@ -95,10 +107,8 @@ def _changes(zygote: Zygote, plan: Plan, runs: Runs, evidence: Evidence, on_prog
         own = rates.pop(f"{here[0]}/{here[1]}")
         for variant, rate in rates.items():
             name, _, threads = variant.partition("/")
-            # The ladder's decode has the run's hook in it; the variant is as much faster as it is without. Of the
-            # whole supply decoding is at most all: what a noisy machine measured beyond it is none.
-            decoding = min(decode, supply)
-            after = supply - decoding + decoding * own / rate
+            # The ladder's decode has the run's hook in it; the variant is as much faster as it is without.
+            after = resupplied(supply, decode, own / rate)
             beside = min(own / rate, 1.0)
             cpu = evidence.cpu["synthetic"] + evidence.cpu["drained"] * beside
             where = ", on the GPU" if about["device"] == "cuda" and name in ("dali", "torchvision") else ""

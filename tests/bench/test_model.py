@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.model import Change, Evidence, agreement, decompose, predict, roofline
+from bench.model import Change, Evidence, agreement, decompose, predict, resupplied, roofline
 from bench.record import read_record
 from bench.stats import summarise
 from bench.verdict import RULES, judge
@@ -114,6 +114,13 @@ def test_predictions_scale_what_binds() -> None:
     assert found.gain == pytest.approx(2.0, rel=0.01)
     assert found.low <= found.rate <= found.high
     assert found.rate == pytest.approx(1000, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("decode", "share", "after"), [(8e-5, 0.5, 6e-5), (8e-5, 2.0, 1.8e-4), (1.3e-4, 1.0, 1e-4), (1.3e-4, 0.1, 1e-5)]
+)
+def test_decoding_is_at_most_all_of_the_supply(decode: float, share: float, after: float) -> None:
+    assert resupplied(1e-4, decode, share) == pytest.approx(after)
 
 
 def test_a_loader_with_nothing_to_do_slows_no_step() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bassline.bench_page import verified_told
+from bench.decode_rate import decode_rates
+from bench.own_run import OwnRun
 from bench.plants import write_split
 from bench.runs import Plan
 from bench.stalls import PRELOAD, find_stalls
@@ -29,57 +32,69 @@ def zygote() -> Iterator[Zygote]:
         yield mother
 
 
-def _config(size: int, **train: Any) -> RunConfig:
+def _config(**data: Any) -> RunConfig:
     return resolve({
         "name": "stalls",
-        "data": {"size": size, "decoder": "simplejpeg", "threads": 2, "workers": "processes", "mode": "stream"},
+        "data": {"size": 128, "decoder": "simplejpeg", "mode": "stream", **data},
         "net": {"layers": [{"kernel": 5, "maps": 2}]},
-        "train": {"batch": 16, "epochs": 1, "device": "cpu", **train},
+        "train": {"batch": 4, "epochs": 1, "device": "cpu"},
     })  # fmt: skip
 
 
+PROCESSES = _config(threads=2, workers="processes")
+
+
+def test_the_ladder_decodes_where_the_run_does(split: Path) -> None:
+    with closing(OwnRun(PROCESSES, split, compute="sleep:1ms")) as run:
+        assert run.crew
+        assert not run.crew.used
+        assert run.ladder(0.02, 5)["decode"][0] > 0
+        assert run.crew.used
+
+
+def test_a_decoder_that_the_run_cannot_have_is_left_out(split: Path) -> None:
+    job = {"data": str(split / "train"), "size": 128, "fit": "stretch", "batch": 16, "device": "cpu", "seconds": 0.01}
+    variants = [["simplejpeg", 2], ["dali", 2]]
+    assert decode_rates({**job, "workers": "processes", "variants": variants})["rates"].keys() == {"simplejpeg/2"}
+
+
 @pytest.fixture(scope="module")
-def verdict(zygote: Zygote, split: Path) -> dict[str, Any]:
-    """Two processes decode, and the step is nearly nothing: a resident set brings much."""
+def found(zygote: Zygote, split: Path) -> dict[str, Any]:
+    """A slow disk, which sleeps, before a step that sleeps: what else the machine does disturbs neither much."""
     plan = Plan(
-        _config(128), split, compute="sleep:200us", seconds=0.04, apart=False, tax=False, aa=True,
+        _config(threads=1), split, compute="sleep:1ms", hook="bench.plants:slow_disk", seconds=0.03, apart=False,
+        tax=False,
     )  # fmt: skip
-    record = find_stalls(plan, verify=True, zygote=zygote).to_json()
-    assert record["settings"]["decoded_in"] == "2 processes"
-    return {**record["verdict"], "noise": record["noise"]}
+    verdict = find_stalls(plan, verify=True, zygote=zygote).verdict
+    assert verdict is not None
+    return dict(verdict)
 
 
-@pytest.mark.timeout(120)
-def test_decoding_in_processes_is_no_slower_alone_than_the_whole_supply(verdict: dict[str, Any]) -> None:
-    roofs = {roof["name"]: roof for roof in verdict["roofline"]}
-    assert "in 2 processes" in roofs["decode"]["about"]
-    assert roofs["decode"]["rate"] > 0.75 * roofs["supply"]["rate"]  # one thread's would be half of it
-
-
-def test_the_best_prediction_is_measured_and_its_gain_is_of_its_size(verdict: dict[str, Any]) -> None:
-    assert verdict["name"] == "INPUT_BOUND"
-    found = verdict["what_if"]
-    assert [each["gain"] for each in found] == sorted((each["gain"] for each in found), reverse=True)
-    assert all(each["gain_low"] <= each["gain"] <= each["gain_high"] for each in found)
-    assert found[0]["settings"] == {"data.mode": "resident"}
-    verified = verdict["verified"]
-    assert verified["predicted"]["gain"] == found[0]["gain"]
+@pytest.mark.timeout(300)  # its fixture measures, for some seconds where nobody else does
+def test_the_best_prediction_is_measured_and_its_gain_is_of_its_size(found: dict[str, Any]) -> None:
+    assert found["name"] == "INPUT_BOUND"
+    gains = [each["gain"] for each in found["what_if"]]
+    assert gains == sorted(gains, reverse=True)
+    assert all(each["gain_low"] <= each["gain"] <= each["gain_high"] for each in found["what_if"])
+    best, verified = found["what_if"][0], found["verified"]
+    assert best["settings"] == verified["settings"] == {"data.mode": "resident"}
     measured = verified["gain"]["median"]
     assert measured > 1.5
-    assert measured / 3 < found[0]["gain"] < measured * 3
+    assert measured / 2 < best["gain"] == verified["predicted"]["gain"] < measured * 2
     assert verified["said"] in ("agrees", "too high", "too low")
     assert verified["inside"] == (verified["said"] == "agrees")
-    assert f"measured {measured:.2f} x now" in verified_told(verdict)
+    assert f"measured {measured:.2f} x now" in verified_told(found)
 
 
-def test_the_noise_floor_is_known_of_every_mode(verdict: dict[str, Any]) -> None:
-    assert verdict["noise"].keys() == {"synthetic", "replayed", "warm", "drained", "shadow"}
-    assert all(0 < share < 10 for share in verdict["noise"].values())
-
-
-def test_nothing_is_predicted_from_too_little(zygote: Zygote, split: Path) -> None:
-    plan = Plan(_config(128), split, compute="sleep:1ms", seconds=0.02, repeats=1, steps=4, apart=False, tax=False)
-    found = find_stalls(plan, verify=True, zygote=zygote).verdict
-    assert found is not None
-    assert (found["name"], found["what_if"], found["verified"]) == ("INSUFFICIENT", [], None)
-    assert "INSUFFICIENT" in verified_told(dict(found))
+@pytest.mark.timeout(300)
+def test_too_little_has_ceilings_and_a_noise_floor_and_predicts_nothing(zygote: Zygote, split: Path) -> None:
+    plan = Plan(PROCESSES, split, compute="sleep:1ms", seconds=0.05, repeats=2, apart=False, tax=False, aa=True)
+    record = find_stalls(plan, verify=True, zygote=zygote)
+    assert record.verdict is not None
+    roofs = {roof["name"]: roof for roof in record.verdict["roofline"]}
+    assert roofs["decode"]["about"] == "decoding alone, in 2 processes, as the run does"
+    assert roofs["decode"]["rate"] > 0.6 * roofs["supply"]["rate"]  # as fast, but for what else the machine does
+    assert record.noise.keys() == {"synthetic", "replayed", "warm", "drained", "shadow"}
+    assert all(share > 0 for share in record.noise.values())
+    assert (record.verdict["name"], record.verdict["what_if"], record.verdict["verified"]) == ("INSUFFICIENT", [], None)
+    assert "INSUFFICIENT" in verified_told(dict(record.verdict))
