@@ -16,7 +16,12 @@ _CURVES = (
     ("cold", "waits_ms", "cold: waiting for the batch", 4),
     ("synthetic", "takes_ms", "synthetic", 3),
 )
-_SAID = {"agrees": "the prediction agrees", "too high": "predicted too high", "too low": "predicted too low"}
+_SAID = {
+    "agrees": "the prediction agrees",
+    "too high": "predicted too high",
+    "too low": "predicted too low",
+    "cannot tell": "too wide to tell whether the prediction holds",
+}
 _PARTS = ("step", "contention", "copy", "preparation", "unexplained")
 
 

@@ -41,7 +41,6 @@ __all__ = [
 ]
 
 PARTS = ("step", "contention", "copy", "preparation", "unexplained")
-_USED = ("synthetic", "replayed", "shadow", "warm", "drained")  # what a prediction is made of
 PREPARING = ("untar", "read", "decode", "collate", "dataset")
 
 
@@ -213,57 +212,92 @@ class Prediction:
     gain_high: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """The model of a run as it is, seconds an image; `missed`: how far it was off before it was fitted, as a share."""
+
+    step: float
+    beside: float
+    copy: float
+    jitter: float
+    supply: float
+    work: float
+    rest: float
+    missed: float
+
+    @classmethod
+    def of(
+        cls, step: float, beside: float, copy: float, waited: float, supply: float, work: float, measured: float
+    ) -> _Now:
+        """What the model says too much goes off the loader's parts, what it says too little is the rest."""
+        beside = max(beside, 0.0)
+        jitter = max(waited - max(supply - step - beside - copy, 0.0), 0.0)
+        base = max(step + beside + copy, supply, work) + jitter
+        missed = abs(base - measured) / measured
+        if (loader := beside + copy + jitter) > 0:
+            kept = 1 - min(max(base - measured, 0.0) / loader, 1.0)
+            beside, copy, jitter = beside * kept, copy * kept, jitter * kept
+        base = max(step + beside + copy, supply, work) + jitter
+        return cls(step, beside, copy, jitter, supply, work, max(measured - base, 0.0), missed)
+
+    def gain(self, change: Change, middle: _Now, cores: int) -> float:
+        """Over now; `middle` has the medians, which the change was measured against."""
+        step = self.step if change.step is None else change.step * self.step / middle.step
+        supply = self.supply if change.supply is None else change.supply * self.supply / middle.supply
+        copy = self.copy if change.copy is None else change.copy
+        work = self.work if change.cpu is None else change.cpu / cores
+        after = max(step + self.beside * change.beside + copy, supply, work)
+        after += self.jitter * min(supply / self.supply, 1.0)
+        # Where the model still says too much, only its ratio is believed.
+        now = max(self.step + self.beside + self.copy, self.supply, self.work) + self.jitter
+        return (now + self.rest) / (after + self.rest)
+
+
 def predict(evidence: Evidence, changes: Sequence[Change]) -> list[Prediction]:
     """Predicts each change, best first.
 
     The model is held against what was measured as it is now. What it says too much goes off the parts that the loader
-    makes, which overlap; what it says too little stays on top after a change. A gain's interval is as wide as the model
-    missed by, and the spread of the measurements it is made of.
+    makes, which overlap; what it says too little stays on top after a change. A gain's interval is that of the gains of
+    the repeats, each of which has a mood of its own, and as much wider as the model missed by.
     """
-    now, parts = evidence.seconds["warm"], decompose(evidence)
-    step = statistics.median(evidence.seconds["synthetic"])
-    supply = statistics.median(evidence.seconds["drained"])
-    copy = parts["copy"].median if parts["copy"] else 0.0
-    cpu = evidence.cpu.get("synthetic", 0.0) + evidence.cpu.get("drained", 0.0)
-    measured = summarise(now)
-    beside = max(parts["contention"].median, 0.0) if parts["contention"] else 0.0
-    waited = parts["preparation"].median if parts["preparation"] else 0.0
-    jitter = max(waited - max(supply - step - beside - copy, 0.0), 0.0)
-    base = max(step + beside + copy, supply, cpu / evidence.cores) + jitter
-    missed = abs(base - measured.median) / measured.median
-    if (loader := beside + copy + jitter) > 0:
-        kept = 1 - min(max(base - measured.median, 0.0) / loader, 1.0)
-        beside, copy, jitter = beside * kept, copy * kept, jitter * kept
-        base = max(step + beside + copy, supply, cpu / evidence.cores) + jitter
-    rest = max(measured.median - base, 0.0)
-    used = [summarise(values) for mode, values in evidence.seconds.items() if mode in _USED]
-    spread = max((each.high - each.low) / (2 * each.median) for each in used) if len(now) > 1 else 1.0
-    error = min(missed + spread, 0.95)
+    parts, warm = decompose(evidence), evidence.seconds["warm"]
+    steps, supplies = evidence.seconds["synthetic"], evidence.seconds["drained"]
+    beside, copy, waited = (
+        part.values if (part := parts[name]) else (0.0,) * len(warm) for name in ("contention", "copy", "preparation")
+    )
+    work = (evidence.cpu.get("synthetic", 0.0) + evidence.cpu.get("drained", 0.0)) / evidence.cores
+    each = zip(steps, beside, copy, waited, supplies, warm, strict=True)
+    repeats = [_Now.of(one, b, c, w, supply, work, whole) for one, b, c, w, supply, whole in each]
+    median = statistics.median
+    measured = median(warm)
+    middle = _Now.of(median(steps), median(beside), median(copy), median(waited), median(supplies), work, measured)
     found = []
     for change in changes:
-        supplied = supply if change.supply is None else change.supply
-        after = max(
-            (step if change.step is None else change.step)
-            + beside * change.beside
-            + (copy if change.copy is None else change.copy),
-            supplied,
-            (cpu if change.cpu is None else change.cpu) / evidence.cores,
-        )
-        after += jitter * min(supplied / supply, 1.0)
-        # Where the model still says too much, only its ratio is believed.
-        gain = (base + rest) / (after + rest)
+        gain = middle.gain(change, middle, evidence.cores)
+        gains = summarise([one.gain(change, middle, evidence.cores) for one in repeats])
+        spread = (gains.high - gains.low) / (2 * gains.median)
+        error = min(middle.missed + spread, 0.95)
         bounds = gain * (1 - error), gain / (1 - error)
-        low, high = (bound / measured.median for bound in bounds)
-        found.append(Prediction(change.name, change.settings, gain / measured.median, low, high, gain, *bounds))
+        low, high = (bound / measured for bound in bounds)
+        found.append(Prediction(change.name, change.settings, gain / measured, low, high, gain, *bounds))
     return sorted(found, key=lambda prediction: -prediction.gain)
 
 
 AGREES = "agrees"
 
 
+_TELLS = 2.0  # the ends of an interval that tells something are not further apart
+
+
 def agreement(predicted: tuple[float, float], measured: Summary) -> str:
-    """Of a predicted gain: "agrees" where its interval and the measured one meet, else "too high" or "too low"."""
+    """Of a predicted gain: "agrees" where its interval and the measured one meet, else "too high" or "too low".
+
+    "cannot tell" where they meet because one of them is so wide that it meets nearly everything.
+    """
     low, high = predicted
     if low > measured.high:
         return "too high"
-    return "too low" if high < measured.low else AGREES
+    if high < measured.low:
+        return "too low"
+    wide = high > _TELLS * low or measured.high > _TELLS * measured.low
+    return "cannot tell" if wide else AGREES

@@ -135,7 +135,7 @@ def test_a_loader_with_nothing_to_do_slows_no_step() -> None:
     assert resident.gain == pytest.approx(1.3, rel=0.01)
     assert half.gain == pytest.approx(1.3 / 1.15, rel=0.01)
     assert nothing.gain == 1.0
-    assert resident.low <= 1 / 1e-3 <= resident.high
+    assert resident.rate == pytest.approx(1 / 1e-3, rel=0.01)
 
 
 def test_parts_that_overlap_bring_no_more_than_the_epoch_took() -> None:
@@ -159,9 +159,30 @@ def test_a_spread_that_a_prediction_does_not_use_makes_it_no_wider() -> None:
     assert predict(wild, changes) == predict(evidence, changes)
 
 
+def test_a_gain_is_as_uncertain_as_the_repeats_differ_in_it() -> None:
+    """A machine that slows down slows all of a repeat alike: its gain stays. Waits that come and go do not."""
+    moody = _evidence(1e-3, 1e-3)
+    moods = (0.7, 0.9, 1.0, 1.2, 1.5)
+    slowed = {mode: [v * m for v, m in zip(each, moods, strict=True)] for mode, each in moody.seconds.items()}
+    waits = [wait * mood for wait, mood in zip(moody.waits, moods, strict=True)]
+    changes = [Change("twice the loader", supply=5e-4, beside=0.5, cpu=0.0)]
+    (found,) = predict(replace(moody, seconds=slowed, waits=waits, cpu={}), changes)
+    assert found.gain_high / found.gain_low < 1.1
+    (wide,) = predict(
+        replace(moody, waits=[wait * mood for wait, mood in zip(moody.waits, moods, strict=True)]), changes
+    )
+    assert wide.gain_high - wide.gain_low > found.gain_high - found.gain_low
+
+
 @pytest.mark.parametrize(
     ("predicted", "said"),
-    [((1.1, 1.3), "agrees"), ((1.21, 1.4), "agrees"), ((1.3, 1.5), "too high"), ((0.9, 1.1), "too low")],
+    [
+        ((1.1, 1.3), "agrees"),
+        ((1.21, 1.4), "agrees"),
+        ((1.3, 1.5), "too high"),
+        ((0.9, 1.1), "too low"),
+        ((0.8, 2.0), "cannot tell"),
+    ],
 )
 def test_a_gain_is_held_against_the_gain(predicted: tuple[float, float], said: str) -> None:
     assert agreement(predicted, summarise([1.18, 1.19, 1.2, 1.21, 1.22])) == said

@@ -81,7 +81,7 @@ def test_the_best_prediction_is_measured_and_its_gain_is_of_its_size(found: dict
     measured = verified["gain"]["median"]
     assert measured > 1.5
     assert measured / 2 < best["gain"] == verified["predicted"]["gain"] < measured * 2
-    assert verified["said"] in ("agrees", "too high", "too low")
+    assert verified["said"] in ("agrees", "too high", "too low", "cannot tell")
     assert verified["inside"] == (verified["said"] == "agrees")
     assert f"measured {measured:.2f} x now" in verified_told(found)
 
