@@ -8,7 +8,7 @@ from typing import Any
 from bassline import chart
 from shards.files import write_atomic
 
-__all__ = ["tax_told", "write_page"]
+__all__ = ["tax_told", "verified_told", "write_page"]
 
 _CURVES = (
     ("warm", "takes_ms", "warm: the whole step", 1),
@@ -16,6 +16,12 @@ _CURVES = (
     ("cold", "waits_ms", "cold: waiting for the batch", 4),
     ("synthetic", "takes_ms", "synthetic", 3),
 )
+_SAID = {
+    "agrees": "the prediction agrees",
+    "too high": "predicted too high",
+    "too low": "predicted too low",
+    "cannot tell": "too wide to tell whether the prediction holds",
+}
 _PARTS = ("step", "contention", "copy", "preparation", "unexplained")
 
 
@@ -45,7 +51,7 @@ def write_page(record: dict[str, Any], path: Path) -> None:
         slack=slack,
         curves=_curves(verdict["series"]),
         what_if=verdict["what_if"],
-        verified=_verified(verdict["verified"]),
+        verified=verified_told(verdict),
         tax=tax_told(verdict),
         rows=[
             (name, f"{each['median']:,.0f}", _interval(each["ci95"]), each["unit"], _noise(record["noise"].get(name)))
@@ -97,11 +103,17 @@ def tax_told(verdict: dict[str, Any]) -> str:
     return f"The tool's own tax: its timers take {own} of a step; {beside}."
 
 
-def _verified(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return ""
-    said = "inside" if found["inside"] else "outside"
-    return (
-        f"Tried: {found['name']}. Predicted {found['predicted']['rate']:,.0f} images/s, measured "
-        f"{found['measured']['median']:,.0f}: {said} the interval."
-    )
+def verified_told(verdict: dict[str, Any]) -> str:
+    """What trying the best change brought, in words; or why nothing was tried; empty where nobody asked."""
+    if (found := verdict["verified"]) is None:
+        return str(verdict.get("unverified", ""))
+    predicted, measured = found["predicted"], found["gain"]
+    said = f"measured {measured['median']:.2f} x now{_gain(*measured['ci95'])}"
+    held = f"predicted {predicted['gain']:.2f} x{_gain(predicted.get('gain_low'), predicted.get('gain_high'))}"
+    # Records of before judged the rate, which says less: theirs is not repeated.
+    judged = f": {_SAID[found['said']]}" if "said" in found else ""
+    return f"tried: {found['name']}, {held}, {said}{judged}"
+
+
+def _gain(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"

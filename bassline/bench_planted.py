@@ -18,7 +18,7 @@ def planted(
     runs: Annotated[int, typer.Option(min=1, help="Of each; a claim needs 20.")] = 20,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="disk, decode, step, copy, shards, collate, balanced or short; repeatable."),
+        typer.Option(metavar="NAME", help="disk, decode, processes, step, copy, shards, collate, balanced or short."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The record, written after every run; the same command goes on with it.")

@@ -83,7 +83,7 @@ def stalls(
     hook: Annotated[
         str | None, typer.Option(metavar="MODULE:FUNCTION", help="Changes stages first; bench/stages.py says how.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="In seconds: rates of stages, one process.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="In seconds: stages in one process, and a verdict.")] = False,
     repeats: Annotated[int | None, typer.Option(min=1, help="Processes a mode; a verdict needs 5 (quick: 6).")] = None,
     most: Annotated[
         int, typer.Option(min=0, help="Goes on to so many repeats while the verdict is open; 0: none are added.")
@@ -236,15 +236,13 @@ def _facts(record: dict[str, Any]) -> list[str]:
         lines.append(f"the lowest ceiling is the {first['name']}; the next, {slack}, is the {second['name']}")
     if verdict["fill_s"] is not None:
         lines.append(f"the set was decoded once, in {console.seconds(verdict['fill_s'])}, and stays resident")
+    if record["settings"]["mode"] == "loader":
+        lines.append("cache not known: warm is what came first, and cold was not measured")
     if evidence["cold_read"] is not None:
         said = "proven cold" if evidence["cold_verified"] else "cache_unverified: not used"
         lines.append(f"cold epochs read {evidence['cold_read']:.0%} of their bytes from the disk: {said}")
-    if (verified := verdict["verified"]) is not None:
-        said = "inside" if verified["inside"] else "outside"
-        lines.append(
-            f"verified: {verified['name']}, predicted {verified['predicted']['rate']:,.0f} images/s, measured "
-            f"{verified['measured']['median']:,.0f} ({said} the interval): {verified['gain']['median']:.2f} x now"
-        )
+    if verified := bench_page.verified_told(verdict):
+        lines.append(verified)
     if tax := bench_page.tax_told(verdict):
         lines.append(tax)
     return lines

@@ -116,15 +116,15 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
         job = Job(str(tars), str(scratch), plan.size, plan.batch, plan.workers, uniform=_uniform(source, plan.size))
         formats = _converted(plan, homes, left_out, job, here, pythons, tell)
         write_features(str(job.path("npy")))
-        encoded = image_bytes(source)
-        data = {name: _Data.of(CONTENDERS[name], job, formats, encoded) for name in homes}
+        walked = sum(tar.stat().st_size for tar in tars.glob("*.tar"))
+        data = {name: _Data.of(CONTENDERS[name], job, formats, walked) for name in homes}
         wish = {"job": asdict(job), "seconds": plan.seconds}
         homed = {name: pythons[home] for name, home in homes.items()}
         versions = {**peers, **(loader_peers(Path(sys.executable)) if None in homes.values() else {})}
         results = _rounds(plan, homed, left_out, data, wish, len(source), begun, tell)
         settings = {
             "samples": len(source), "bytes": sum(info.bytes for info in source.manifest.shards),
-            "image_bytes": encoded, "data_digest": source.digest, "tars": len(list(tars.glob("*.tar"))),
+            "image_bytes": image_bytes(source), "data_digest": source.digest, "tars": len(list(tars.glob("*.tar"))),
             "peers": versions, "left_out": left_out,
         }  # fmt: skip
     return _record(plan, results, formats, data, settings)
@@ -231,16 +231,16 @@ def _converted(
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """What a contender reads: its files, and the bytes that an epoch cannot do without."""
+    """What a contender reads: its files, and the bytes that an epoch cannot do without (of tars, all of them)."""
 
     files: tuple[Path, ...]
     needed: int
 
     @classmethod
-    def of(cls, contender: Contender, job: Job, formats: Mapping[str, dict[str, Any]], encoded: int) -> _Data:
+    def of(cls, contender: Contender, job: Job, formats: Mapping[str, dict[str, Any]], walked: int) -> _Data:
         folders = [Path(job.shards) if kind == "tars" else job.path(kind) for kind in contender.formats]
         files = tuple(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
-        return cls(files, sum(formats[kind]["needed"] if kind in formats else encoded for kind in contender.formats))
+        return cls(files, sum(formats[kind]["needed"] if kind in formats else walked for kind in contender.formats))
 
     def settle(self, cold: bool) -> None:
         """Puts the files out of the page cache, or into it."""

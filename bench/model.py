@@ -12,7 +12,8 @@ Per image, with t the seconds of a mode and a repeat's own values taken together
 
 The prediction of a change is max(step' + contention' + copy', supply', cpu'/cores) + jitter': a pipeline runs at its
 slowest part, parts that share cores add up there, and a loader with less to do slows the step less. Jitter is what the
-step waited although the loader is fast enough on the whole; it goes as the loader's time goes.
+step waited although the loader is fast enough on the whole; it goes as the loader's time goes. Contention, copy and
+jitter are differences that overlap: where they sum to more than an epoch took, they are scaled down to it.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from dataclasses import dataclass, field
 from bench.stats import Summary, summarise
 
 __all__ = [
+    "AGREES",
     "PARTS",
     "PREPARING",
     "Change",
     "Evidence",
     "Prediction",
     "Roof",
+    "agreement",
     "decompose",
     "exposed",
     "predict",
+    "resupplied",
     "roofline",
 ]
 
@@ -52,11 +56,13 @@ class Evidence:
         steps: fewest steps of any window.
         host_step: whether the host waits for each step.
         resident: whether the decoded set lay on the device.
-        warm_read, cold_read: bytes fetched from the disk over bytes of the images used; None: not known.
+        foreign: whether the loader is somebody's own: what it reads is not known.
+        warm_read, cold_read: bytes fetched from the disk over those of the parts of tars walked; None: not known.
         workers: (idle, all) of a loader's processes; None: it has none.
         shards: how many the loader reads; None: not known.
         disk: images/s of the evicted shards read in a row; None: not known.
         cores: that this process may use.
+        decoded_in: where a run of ours decodes, such as "2 processes".
     """
 
     seconds: Mapping[str, Sequence[float]]
@@ -74,6 +80,7 @@ class Evidence:
     disk: float | None = None
     cores: int = 1
     decode_device: str = "cpu"
+    decoded_in: str = "its threads"
 
     @property
     def repeats(self) -> int:
@@ -147,7 +154,7 @@ def roofline(evidence: Evidence) -> list[Roof]:
         if together > 0:
             roofs.append(Roof("cores", evidence.cores / together, f"all CPU work on {evidence.cores} cores"))
     if ladder.get("decode") and not evidence.resident:
-        where = "on the GPU" if evidence.decode_device == "cuda" else "on the run's threads"
+        where = "on the GPU" if evidence.decode_device == "cuda" else f"in {evidence.decoded_in}, as the run does"
         roofs.append(Roof("decode", 1 / ladder["decode"], f"decoding alone, {where}"))
     if ladder.get("collate", 0) > 1e-9 and not evidence.resident:
         roofs.append(Roof("collate", 1 / ladder["collate"], "batches put together"))
@@ -182,9 +189,18 @@ class Change:
     beside: float = 1.0
 
 
+def resupplied(supply: float, decode: float, share: float) -> float:
+    """Seconds an image of a loader whose decoding takes `share` of the time it takes now.
+
+    Decoding is at most all that the loader does: what a noisy machine measured beyond that is none of it.
+    """
+    decoding = min(decode, supply)
+    return supply - decoding + decoding * share
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a change would bring: images/s with an interval, and the gain over now (1 is none)."""
+    """What a change would bring: images/s and the gain over now (1 is none), each with an interval."""
 
     name: str
     settings: Mapping[str, object]
@@ -192,43 +208,96 @@ class Prediction:
     low: float
     high: float
     gain: float
+    gain_low: float
+    gain_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """The model of a run as it is, seconds an image; `missed`: how far it was off before it was fitted, as a share."""
+
+    step: float
+    beside: float
+    copy: float
+    jitter: float
+    supply: float
+    work: float
+    rest: float
+    missed: float
+
+    @classmethod
+    def of(
+        cls, step: float, beside: float, copy: float, waited: float, supply: float, work: float, measured: float
+    ) -> _Now:
+        """What the model says too much goes off the loader's parts, what it says too little is the rest."""
+        beside = max(beside, 0.0)
+        jitter = max(waited - max(supply - step - beside - copy, 0.0), 0.0)
+        base = max(step + beside + copy, supply, work) + jitter
+        missed = abs(base - measured) / measured
+        if (loader := beside + copy + jitter) > 0:
+            kept = 1 - min(max(base - measured, 0.0) / loader, 1.0)
+            beside, copy, jitter = beside * kept, copy * kept, jitter * kept
+        base = max(step + beside + copy, supply, work) + jitter
+        return cls(step, beside, copy, jitter, supply, work, max(measured - base, 0.0), missed)
+
+    def gain(self, change: Change, middle: _Now, cores: int) -> float:
+        """Over now; `middle` has the medians, which the change was measured against."""
+        step = self.step if change.step is None else change.step * self.step / middle.step
+        supply = self.supply if change.supply is None else change.supply * self.supply / middle.supply
+        copy = self.copy if change.copy is None else change.copy
+        work = self.work if change.cpu is None else change.cpu / cores
+        after = max(step + self.beside * change.beside + copy, supply, work)
+        after += self.jitter * min(supply / self.supply, 1.0)
+        # Where the model still says too much, only its ratio is believed.
+        now = max(self.step + self.beside + self.copy, self.supply, self.work) + self.jitter
+        return (now + self.rest) / (after + self.rest)
 
 
 def predict(evidence: Evidence, changes: Sequence[Change]) -> list[Prediction]:
     """Predicts each change, best first.
 
-    The model is held against what was measured as it is now. A prediction is the measured rate times the model's gain;
-    its interval is as wide as the model missed by, and the measurements' own spread.
+    The model is held against what was measured as it is now. What it says too much goes off the parts that the loader
+    makes, which overlap; what it says too little stays on top after a change. A gain's interval is that of the gains of
+    the repeats, each of which has a mood of its own, and as much wider as the model missed by.
     """
-    now, parts = evidence.seconds["warm"], decompose(evidence)
-    step = statistics.median(evidence.seconds["synthetic"])
-    supply = statistics.median(evidence.seconds["drained"])
-    copy = parts["copy"].median if parts["copy"] else 0.0
-    cpu = evidence.cpu.get("synthetic", 0.0) + evidence.cpu.get("drained", 0.0)
-    measured = summarise(now)
-    beside = max(parts["contention"].median, 0.0) if parts["contention"] else 0.0
-    waited = parts["preparation"].median if parts["preparation"] else 0.0
-    jitter = max(waited - max(supply - step - beside - copy, 0.0), 0.0)
-    base = max(step + beside + copy, supply, cpu / evidence.cores) + jitter
-    missed = abs(base - measured.median) / measured.median
-    spread = max(
-        (high - low) / (2 * middle)
-        for low, high, middle in ((s.low, s.high, s.median) for s in map(summarise, evidence.seconds.values()))
-    ) if len(now) > 1 else 1.0  # fmt: skip
-    error = min(missed + spread, 0.95)
+    parts, warm = decompose(evidence), evidence.seconds["warm"]
+    steps, supplies = evidence.seconds["synthetic"], evidence.seconds["drained"]
+    beside, copy, waited = (
+        part.values if (part := parts[name]) else (0.0,) * len(warm) for name in ("contention", "copy", "preparation")
+    )
+    work = (evidence.cpu.get("synthetic", 0.0) + evidence.cpu.get("drained", 0.0)) / evidence.cores
+    each = zip(steps, beside, copy, waited, supplies, warm, strict=True)
+    repeats = [_Now.of(one, b, c, w, supply, work, whole) for one, b, c, w, supply, whole in each]
+    median = statistics.median
+    measured = median(warm)
+    middle = _Now.of(median(steps), median(beside), median(copy), median(waited), median(supplies), work, measured)
     found = []
     for change in changes:
-        supplied = supply if change.supply is None else change.supply
-        after = max(
-            (step if change.step is None else change.step)
-            + beside * change.beside
-            + (copy if change.copy is None else change.copy),
-            supplied,
-            (cpu if change.cpu is None else change.cpu) / evidence.cores,
-        )
-        after += jitter * min(supplied / supply, 1.0)
-        # A model that is too fast by what it missed stays so: only its ratio is believed.
-        gain = base / after
-        rate = gain / measured.median
-        found.append(Prediction(change.name, change.settings, rate, rate * (1 - error), rate / (1 - error), gain))
+        gain = middle.gain(change, middle, evidence.cores)
+        gains = summarise([one.gain(change, middle, evidence.cores) for one in repeats])
+        spread = (gains.high - gains.low) / (2 * gains.median)
+        error = min(middle.missed + spread, 0.95)
+        bounds = gain * (1 - error), gain / (1 - error)
+        low, high = (bound / measured for bound in bounds)
+        found.append(Prediction(change.name, change.settings, gain / measured, low, high, gain, *bounds))
     return sorted(found, key=lambda prediction: -prediction.gain)
+
+
+AGREES = "agrees"
+
+
+_TELLS = 2.0  # the ends of an interval that tells something are not further apart
+
+
+def agreement(predicted: tuple[float, float], measured: Summary) -> str:
+    """Of a predicted gain: "agrees" where its interval and the measured one meet, else "too high" or "too low".
+
+    "cannot tell" where they meet because one of them is so wide that it meets nearly everything.
+    """
+    low, high = predicted
+    if low > measured.high:
+        return "too high"
+    if high < measured.low:
+        return "too low"
+    wide = high > _TELLS * low or measured.high > _TELLS * measured.low
+    return "cannot tell" if wide else AGREES

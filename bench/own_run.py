@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.decode_rate import decode_rate
 from bench.probe import evict
 from bench.stages import LADDER, Stages, load_function, parse_compute
 from shards.pages import Pages
@@ -130,11 +131,14 @@ class OwnRun:
         """What is measured."""
         session = self._session
         sizes = self.source.index.rows["size"]
+        tars = sum(path.stat().st_size for path in self.tars) or int(sizes.sum(dtype=np.int64))
         return {
             "device": self.device.type, "precision": session.precision, "mode": session.mode,
             "decoder": session.decoder_name, "threads": self.decoder.threads, "batch": self.batch,
             "size": self.config.data.size, "samples": len(self.source), "image_bytes": float(sizes.mean()),
+            "tar_bytes": tars / len(self.source),
             "data_digest": self._split.digest, "host_step": self.host_step, "shards": len(self.source.tars),
+            "decoded_in": f"{self.crew.count} processes" if self.crew else f"{self.decoder.threads} threads",
         }  # fmt: skip
 
     def batches(self) -> Iterator[int]:
@@ -196,7 +200,16 @@ class OwnRun:
         evict(self.tars)
 
     def ladder(self, seconds: float, least: int) -> dict[str, list[float]]:
-        """Seconds a batch of each stage, one after the other on the same batch: what each costs when it is alone."""
+        """Seconds a batch of each stage, one after the other on the same batch: what each costs when it is alone.
+
+        Decoding is measured as the run decodes, ahead and where it does, unless a hook stands in its way.
+        """
+        if self.hooked or not isinstance(self.feed, Stream):
+            return self._in_turn(seconds, least)
+        took = self._in_turn(seconds / 2, least)
+        return {**took, "decode": [self.batch / decode_rate(self.feed, self.batch, seconds / 2, least)]}
+
+    def _in_turn(self, seconds: float, least: int) -> dict[str, list[float]]:
         took: dict[str, list[float]] = {name: [] for name in LADDER}
         squares = torch.empty(self.images.shape, dtype=torch.uint8, device=self.decoder.device)
         end, first, epoch = time.perf_counter() + seconds, True, 0

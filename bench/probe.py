@@ -1,4 +1,4 @@
-"""What the parts of the machine can do, each asked alone: the disk, other decoders, memory.
+"""What the parts of the machine can do, each asked alone: the disk, memory.
 
 The functions that take a `job` are called by `bench.zygote`, in processes of their own.
 """
@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from bench.process import read_bytes
 
-__all__ = ["decode_rates", "disk_rate", "evict", "fill", "gather_rate"]
+__all__ = ["disk_rate", "evict", "fill", "gather_rate"]
 
 _CHUNK = 1 << 20
 _ENOUGH = 256 << 20  # bytes of reading that say what a disk does
@@ -64,46 +62,6 @@ def disk_rate(job: dict[str, Any]) -> dict[str, Any]:
                     break
     spent = time.perf_counter() - begun
     return {"bytes_per_s": done / spent, "share": (read_bytes() - before) / max(done, 1)}
-
-
-def decode_rates(job: dict[str, Any]) -> dict[str, Any]:
-    """Images/s of other decoders and thread counts on the run's own images.
-
-    Args:
-        job: `data`, folder of a shard set; `size`, `fit`, `batch`, `device`; `variants`, [decoder, threads] each;
-            `seconds` of each.
-
-    Returns:
-        `rates`: for "decoder/threads" images/s; what is not installed is left out.
-    """
-    import torch
-
-    from shards.errors import ConfigError
-    from shards.read import BatchReader
-    from shards.shard_set import ShardSet
-    from trainer.decode import open_decoder
-
-    rates = {}
-    with closing(ShardSet.open(Path(job["data"]))) as source:
-        batches = [batch.images for batch in islice(BatchReader(source, job["batch"], seed=0), 4)]
-        for name, threads in job["variants"]:
-            try:
-                decoder = open_decoder(name, job["size"], job["fit"], threads, job["device"])
-            except ConfigError:
-                continue
-            with closing(decoder):
-                out = torch.empty((job["batch"], job["size"], job["size"], 3), dtype=torch.uint8, device=decoder.device)
-                decoder.decode(batches[0], out[: len(batches[0])])
-                done, begun = 0, time.perf_counter()
-                while (spent := time.perf_counter() - begun) < job["seconds"]:
-                    for images in batches:
-                        decoder.decode(images, out[: len(images)])
-                        done += len(images)
-                    if decoder.device == "cuda":
-                        torch.cuda.synchronize()
-            rates[f"{name}/{threads}"] = done / spent
-        del batches  # views of the mapped tars
-    return {"rates": rates}
 
 
 def gather_rate(job: dict[str, Any]) -> dict[str, Any]:

@@ -197,6 +197,7 @@ def evidence_of(runs: Runs, *, disk: float | None = None) -> Evidence:
         disk=disk,
         cores=len(os.sched_getaffinity(0)),
         decode_device="cuda" if "cuda" in about.get("decoder", "") else "cpu",
+        decoded_in=about.get("decoded_in", "its threads"),
     )
     if cold is not None and cold < COLD:  # not proven cold: as if it had not been measured
         kept = {mode: values for mode, values in evidence.seconds.items() if mode != "cold"}
@@ -205,12 +206,15 @@ def evidence_of(runs: Runs, *, disk: float | None = None) -> Evidence:
 
 
 def _read_share(runs: Runs, mode: str) -> float | None:
-    """Bytes fetched from the disk over bytes of the images that were used, of the repeat that speaks least for it."""
-    size = runs.about.get("image_bytes")
+    """Bytes fetched from the disk over the tars' bytes that a window walked, of the repeat that speaks least for it.
+
+    Samples have their share of the tars: headers and JSON lie between the images, and pages hold both.
+    """
+    size = runs.about.get("tar_bytes")
     if not size or runs.about["mode"] == "resident" or mode not in runs.windows:
         return None
     shares: list[float] = [window["read_bytes"] / (window["images"] * size) for window in runs.windows[mode]]
-    return min(shares) if mode == "cold" else statistics.median(shares)
+    return min(shares) if mode == "cold" else max(shares)
 
 
 def _workers(windows: list[dict[str, Any]]) -> tuple[int, int] | None:

@@ -8,7 +8,19 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
-from bench.model import PARTS, Change, Evidence, Prediction, decompose, exposed, predict, roofline
+from bench.model import (
+    AGREES,
+    PARTS,
+    Change,
+    Evidence,
+    Prediction,
+    agreement,
+    decompose,
+    exposed,
+    predict,
+    resupplied,
+    roofline,
+)
 from bench.record import Record, measured
 from bench.runs import Plan, Runs, evidence_of, measure_runs
 from bench.stats import Summary, ratio, summarise
@@ -48,12 +60,17 @@ def find_stalls(
     with nullcontext(zygote) if zygote else Zygote(PRELOAD) as mother:
         runs = measure_runs(mother, plan, on_progress, is_open=lambda runs: judge(evidence_of(runs)).name in OPEN)
         evidence = evidence_of(runs, disk=_disk(mother, plan, runs))
-        changes = _changes(mother, plan, runs, evidence, on_progress) if what_if and not plan.loader else []
-        found = predict(evidence, changes) if {"synthetic", "warm", "drained"} <= evidence.seconds.keys() else []
-        verified = None
-        if verify and found and found[0].gain >= _WORTH:
+        told = judge(evidence).name != "INSUFFICIENT"  # else a prediction would be a guess
+        changes = _changes(mother, plan, runs, evidence, on_progress) if what_if and told and not plan.loader else []
+        found = predict(evidence, changes) if changes else []
+        verified, why = None, ""
+        if not told:
+            why = "nothing is predicted from a measurement that is INSUFFICIENT" if what_if and not plan.loader else ""
+        elif verify and not (found and found[0].gain >= _WORTH):
+            why = f"nothing to verify: no change is predicted to bring {_WORTH - 1:.0%}"
+        elif verify:
             verified = _verify(mother, plan, found[0], on_progress)
-    return record_of(plan, runs, evidence, found, verified)
+    return record_of(plan, runs, evidence, found, verified, why)
 
 
 def _disk(zygote: Zygote, plan: Plan, runs: Runs) -> float | None:
@@ -83,19 +100,19 @@ def _changes(zygote: Zygote, plan: Plan, runs: Runs, evidence: Evidence, on_prog
         variants = [(name, here[1]) for name in names] + [(here[0], n) for n in {2 * here[1], evidence.cores}]
         job = {
             "data": str(plan.data / "train"), "size": config.data.size, "fit": config.data.fit, "batch": about["batch"],
-            "device": about["device"], "variants": [list(one) for one in dict.fromkeys([here, *variants])],
-            "seconds": seconds / 2,
+            "device": about["device"], "workers": "threads" if plan.hook else config.data.workers,
+            "variants": [list(one) for one in dict.fromkeys([here, *variants])], "seconds": seconds / 2,
         }  # fmt: skip
-        rates = zygote.run("bench.probe:decode_rates", job)["rates"]
+        rates = zygote.run("bench.decode_rate:decode_rates", job)["rates"]
         own = rates.pop(f"{here[0]}/{here[1]}")
         for variant, rate in rates.items():
             name, _, threads = variant.partition("/")
             # The ladder's decode has the run's hook in it; the variant is as much faster as it is without.
-            after = max(supply - decode + decode * own / rate, 0.0)
+            after = resupplied(supply, decode, own / rate)
             beside = min(own / rate, 1.0)
             cpu = evidence.cpu["synthetic"] + evidence.cpu["drained"] * beside
             where = ", on the GPU" if about["device"] == "cuda" and name in ("dali", "torchvision") else ""
-            told = f"{threads} decoding threads" if name == here[0] else f"decoder {name}{where}"
+            told = f"decoding by {threads}, not {here[1]}" if name == here[0] else f"decoder {name}{where}"
             settings = {"data.threads": int(threads)} if name == here[0] else {"data.decoder": name}
             if name == here[0]:  # more threads spend what fewer spend
                 changes.append(Change(told, settings, supply=after))
@@ -131,7 +148,10 @@ def _changes(zygote: Zygote, plan: Plan, runs: Runs, evidence: Evidence, on_prog
 
 
 def _verify(zygote: Zygote, plan: Plan, best: Prediction, on_progress: Tell) -> dict[str, Any]:
-    """Runs the run as it is and as it would be, in turns, and holds the prediction against it."""
+    """Runs the run as it is and as it would be, in turns, and holds the predicted gain against the measured one.
+
+    Both rates of a pair share the machine's mood; that of the prediction is minutes old, so its rate proves nothing.
+    """
     if plan.config is None:
         raise ConfigError("--verify", "", "needs a run of ours")
     overrides = [f"{key}={value}" for key, value in best.settings.items()]
@@ -145,11 +165,13 @@ def _verify(zygote: Zygote, plan: Plan, best: Prediction, on_progress: Tell) -> 
             window = zygote.run("bench.window:measure", each.job(["warm"]))["warm"]
             rates[name].append(window["images"] / window["seconds"])
     then, gain = summarise(rates["then"]), ratio(rates["then"], rates["now"])
+    said = agreement((best.gain_low, best.gain_high), gain)
     return {
         "name": best.name, "settings": dict(best.settings),
-        "predicted": {"rate": best.rate, "low": best.low, "high": best.high, "gain": best.gain},
+        "predicted": {"rate": best.rate, "low": best.low, "high": best.high, "gain": best.gain,
+                      "gain_low": best.gain_low, "gain_high": best.gain_high},
         "measured": {"unit": "images/s", **then.to_json()}, "gain": {"unit": "ratio", **gain.to_json()},
-        "inside": best.low <= then.median <= best.high,
+        "said": said, "inside": said == AGREES,
     }  # fmt: skip
 
 
@@ -168,9 +190,14 @@ def noise_of(runs: Runs) -> dict[str, float]:
 
 
 def record_of(
-    plan: Plan, runs: Runs, evidence: Evidence, predictions: list[Prediction], verified: dict[str, Any] | None
+    plan: Plan,
+    runs: Runs,
+    evidence: Evidence,
+    predictions: list[Prediction],
+    verified: dict[str, Any] | None,
+    unverified: str = "",
 ) -> Record:
-    """What was measured and what it says, as a record."""
+    """What was measured and what it says, as a record; `unverified` says why nothing was predicted or verified."""
     found, parts, about = judge(evidence), decompose(evidence), runs.about
     proven = {mode: mode in evidence.seconds or mode != "cold" for mode in runs.windows}
     measurements: dict[str, Any] = {
@@ -219,6 +246,7 @@ def record_of(
             "slack": roofs[1].rate / roofs[0].rate if len(roofs) > 1 else None,
             "what_if": [{**asdict(each), "settings": dict(each.settings)} for each in predictions],
             "verified": verified,
+            "unverified": unverified,
             "tax": tax.to_json() if tax else None,
             "tax_beside": beside.to_json() if beside else None,
             "series": {

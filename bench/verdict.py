@@ -20,7 +20,7 @@ UNEXPLAINED, CONTENDED = 0.10, 0.05
 ROUNDS = 5
 STEPS = 20
 COLD, WARM = 0.95, 0.05
-"""A cold run read at least this share of its images' bytes from the device, a warm one at most that."""
+"""A cold run read at least this share of the bytes it walked from the device, a warm one at most that."""
 
 _ADVICE = {
     "step": "a faster device, lower precision or a compiled step would help; a faster loader would not",
@@ -48,7 +48,7 @@ class Verdict:
     sentence: str
 
 
-def verdict(pace: Summary, ceilings: Mapping[str, Summary], *, resident: bool) -> Verdict:
+def verdict(pace: Summary, ceilings: Mapping[str, Summary], *, resident: bool, steps: int) -> Verdict:
     """Judges a run.
 
     Args:
@@ -57,11 +57,15 @@ def verdict(pace: Summary, ceilings: Mapping[str, Summary], *, resident: bool) -
         ceilings: images/s of each stage alone: "read", "decode", "gather", "step". An epoch over a resident set passes
             only "gather" and "step"; a streaming one passes "read", "decode" and "step".
         resident: whether the decoded set lay on the device.
+        steps: fewest of any measurement of the step or of epochs.
     """
     path = ("gather", "step") if resident else ("read", "decode", "step")
     binding = min(path, key=lambda stage: ceilings[stage].median)
     if len(pace.values) < ROUNDS:
         few = f"{len(pace.values)} rounds; a verdict needs {ROUNDS}"
+        return Verdict("INSUFFICIENT", binding, (0.0, 1.0), f"INSUFFICIENT: {few} (--repeats)")
+    if steps < STEPS:
+        few = f"{steps} steps in the shortest window; a verdict needs {STEPS} (--seconds)"
         return Verdict("INSUFFICIENT", binding, (0.0, 1.0), f"INSUFFICIENT: {few}")
     low, high = (min(max(1 - share, 0.0), 1.0) for share in (pace.high, pace.low))
     if low >= INPUT_BOUND:
@@ -155,6 +159,8 @@ def judge(evidence: Evidence) -> Verdict:
         sentence = f"{held}: the step binds; {_NEXT[binding]}"
     else:
         sentence = f"{held}, most of it for {_why(binding, evidence)}; {_NEXT[binding]}"
+    if evidence.foreign:
+        sentence += " (cache not known: what the loader reads is its own affair)"
     return Verdict(name, binding, (low, high), f"{name}: {sentence}")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import torch
 
@@ -17,14 +18,26 @@ from trainer.config import RunConfig
 from trainer.executor import CHUNK_S
 from trainer.session import Session
 from trainer.split_data import open_split
+from trainer.store import Indices
+from trainer.stream import Stream
 
-__all__ = ["Pace"]
+__all__ = ["Pace", "Paced"]
+
+_LONGEST = 10  # windows of `seconds`, for the least number of batches
+
+
+class Paced(NamedTuple):
+    """How fast a stage was: images/s, over so many batches."""
+
+    rate: float
+    steps: int
 
 
 class Pace:
     """Opens a run as `fit` does, without writing anything, and measures its stages; a context manager.
 
-    Each method works for about `seconds` and returns images/s. Weights change on the way and are thrown away.
+    A method works for about `seconds` and at least `least` batches, but no longer than ten times `seconds`. Weights
+    change on the way and are thrown away.
 
     Args:
         config: the run.
@@ -65,56 +78,35 @@ class Pace:
             "decoder": run.decoder_name, "batch": self._batch, "data_digest": self._split.digest,
         }  # fmt: skip
 
-    def read(self, seconds: float) -> float:
+    def read(self, seconds: float, least: int = 1) -> Paced:
         """Encoded images, in permuted order, brought from the page cache into this process."""
-        done, begun = 0, time.perf_counter()
-        for batch in self._undecoded():
-            for image in batch.images:
-                bytes(image)  # a view alone touches nothing
-            done += len(batch)
-            if (spent := time.perf_counter() - begun) >= seconds:
-                return done / spent
-        raise AssertionError("epochs do not end")
+        return self._paced(self._reading(), seconds, least)
 
-    def decode(self, seconds: float) -> float:
-        """Images read and decoded to the run's size."""
-        out = torch.empty_like(self._step.images, device=self._decoder.device)
-        done, begun = 0, time.perf_counter()
-        for batch in self._undecoded():
-            self._decoder.decode(batch.images, out[: len(batch)])
-            done += len(batch)
-            if (spent := self._since(begun)) >= seconds:
-                return done / spent
-        raise AssertionError("epochs do not end")
+    def decode(self, seconds: float, least: int = 1) -> Paced:
+        """Images read and decoded to the run's size: of a stream ahead, and where the run decodes."""
+        return self._paced(self._decoding(), seconds, least)
 
-    def gather(self, seconds: float) -> float:
+    def gather(self, seconds: float, least: int = 1) -> Paced:
         """Batches brought into the step's buffers: gathered from the resident set, or streamed."""
-        done, begun = 0, time.perf_counter()
-        for part in self._batches():
-            done += part
-            if (spent := self._since(begun)) >= seconds:
-                return done / spent
-        raise AssertionError("epochs do not end")
+        return self._paced(self._batches(), seconds, least)
 
-    def step(self, seconds: float) -> float:
+    def step(self, seconds: float, least: int = 1) -> Paced:
         """The training step on one full batch that stays in its buffers: the model's ceiling."""
         self._step.start_epoch()
-        done, begun = 0, time.perf_counter()
-        while True:
-            self._run.executor.run(self._batch)
-            done += self._batch
-            if (spent := self._since(begun)) >= seconds:
-                return done / spent
+        return self._paced(self._stepping(repeat(self._batch)), seconds, least)
 
-    def epochs(self, seconds: float) -> float:
+    def epochs(self, seconds: float, least: int = 1) -> Paced:
         """The step on batches as an epoch brings them."""
         self._step.start_epoch()
+        return self._paced(self._stepping(self._batches()), seconds, least)
+
+    def _paced(self, sizes: Iterator[int], seconds: float, least: int) -> Paced:
         done, begun = 0, time.perf_counter()
-        for part in self._batches():
-            self._run.executor.run(part)
-            done += part
-            if (spent := self._since(begun)) >= seconds:
-                return done / spent
+        for steps, size in enumerate(sizes, 1):
+            done += size
+            spent = self._since(begun)
+            if (spent >= seconds and steps >= least) or spent >= _LONGEST * seconds:
+                return Paced(done / spent, steps)
         raise AssertionError("epochs do not end")
 
     def traced(self, seconds: float) -> None:
@@ -145,12 +137,36 @@ class Pace:
         for epoch in self._epochs:
             yield from BatchReader(self._split.train, self._batch, seed=0, epoch=epoch)
 
+    def _reading(self) -> Iterator[int]:
+        for batch in self._undecoded():
+            for image in batch.images:
+                bytes(image)  # a view alone touches nothing
+            yield len(batch)
+
+    def _decoding(self) -> Iterator[int]:
+        if isinstance(self._feed, Stream):
+            for epoch in self._epochs:
+                for _, part in self._feed.views(self._order(epoch), self._batch):
+                    yield len(part)
+        out = torch.empty_like(self._step.images, device=self._decoder.device)
+        for batch in self._undecoded():
+            self._decoder.decode(batch.images, out[: len(batch)])
+            yield len(batch)
+
+    def _stepping(self, sizes: Iterator[int]) -> Iterator[int]:
+        for size in sizes:
+            self._run.executor.run(size)
+            yield size
+
+    def _order(self, epoch: int) -> Indices:
+        """Of an epoch, full batches only, as `step` has them."""
+        order = self._feed.ordered(permutation(len(self._feed.labels), 0, epoch))
+        return order[: max(len(order) // self._batch, 1) * self._batch]
+
     def _batches(self) -> Iterator[int]:
-        """Sizes of the batches in the step's buffers, epoch after epoch; full ones only, as `step` has them."""
+        """Sizes of the batches in the step's buffers, epoch after epoch."""
         for epoch in self._epochs:
-            order = self._feed.ordered(permutation(len(self._feed.labels), 0, epoch))
-            order = order[: max(len(order) // self._batch, 1) * self._batch]
-            for part in self._feed.batches(order, self._step.images, self._step.labels):
+            for part in self._feed.batches(self._order(epoch), self._step.images, self._step.labels):
                 yield len(part)
 
     def _since(self, begun: float) -> float:

@@ -174,6 +174,7 @@ class DecodeCrew:
         count: how many processes.
 
     Attributes:
+        count: as given.
         busy: whether a stream has it.
         used: whether it was ever given work.
 
@@ -182,7 +183,7 @@ class DecodeCrew:
     """
 
     def __init__(self, sources: Sequence[ShardSet], decoder: ThreadedDecoder, size: int, count: int) -> None:
-        self.sources, self.decoder, self.size, slots = sources, decoder, size, AHEAD + 1
+        self.sources, self.decoder, self.size, self.count, slots = sources, decoder, size, count, AHEAD + 1
         self.busy = self.used = False
         self._pixels: NDArray[np.uint8] = _shared((slots, size, decoder.size, decoder.size, 3), np.uint8)
         self._ids: NDArray[np.int64] = _shared((slots, size), np.int64)

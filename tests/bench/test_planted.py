@@ -1,6 +1,6 @@
 """Planted bottlenecks are named, balanced pipelines are not accused, short runs say so: the truth of `bench stalls`.
 
-The suite looks at three; `bassline bench planted` runs all of them twenty times and wants nineteen right.
+The suite looks at four; `bassline bench planted` runs all of them twenty times and wants nineteen right.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def zygote(split: Path) -> Iterator[Zygote]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("what", ["disk", "copy"])
+@pytest.mark.parametrize("what", ["disk", "copy", "processes"])
 def test_a_planted_bottleneck_is_named(what: str, zygote: Zygote, split: Path) -> None:
     told = []
     for _ in range(TRIES):
@@ -133,7 +133,7 @@ def test_cold_epochs_are_cold_and_end_before_the_second(zygote: Zygote, split: P
     plan = Plan(resolve(run_of(PLANTED["disk"])), split, compute="sleep:1ms", seconds=5)
     cold = zygote.run("bench.window:measure", plan.job(["cold"]))
     assert cold["cold"]["images"] == 512
-    assert cold["cold"]["read_bytes"] >= COLD * 512 * cold["about"]["image_bytes"]
+    assert cold["cold"]["read_bytes"] >= COLD * 512 * cold["about"]["tar_bytes"]
 
 
 def test_cold_is_cold_where_processes_have_decoded_before(zygote: Zygote, split: Path) -> None:
@@ -144,7 +144,7 @@ def test_cold_is_cold_where_processes_have_decoded_before(zygote: Zygote, split:
     config = resolve(run_of(PLANTED["disk"]), ["data.threads=2", "data.workers=processes"])
     plan = Plan(config, split, compute="sleep:1ms", seconds=1)
     told = zygote.run("bench.window:measure", plan.job(["drained", "cold"]))  # in one process, unlike `bench stalls`
-    assert told["cold"]["read_bytes"] >= COLD * told["cold"]["images"] * told["about"]["image_bytes"]
+    assert told["cold"]["read_bytes"] >= COLD * told["cold"]["images"] * told["about"]["tar_bytes"]
 
 
 def test_a_hook_is_called_though_processes_were_asked_for(zygote: Zygote, split: Path) -> None:
