@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bassline import console, places
 from bassline.bench_options import check_out
+from shards.errors import ConfigError
 
 __all__ = ["train"]
 
@@ -36,6 +37,8 @@ def train(
     Example: bassline bench train battery/T5.toml --data parts --set data.size=64 --repeats 5
     """
     check_out(out=out, trace=trace)
+    if trace is not None and out is not None:
+        raise ConfigError("--trace", "", "measures nothing, so there is no record for --out; leave one of them out")
     from trainer.config import load_run
 
     config = load_run(run_file, [*(overrides or []), f"train.epochs={epochs}"])
@@ -43,10 +46,13 @@ def train(
         stage.update(0, None, "loading torch")
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter, "no GPU" as an error among it
         from bench.record import write_record
-        from bench.train import measure_training, trace_steps
+        from bench.train import measure_training
+        from bench.zygote import Zygote
 
         if trace is not None:
-            gaps = trace_steps(config, data, trace)
+            job = {"config": config.model_dump(mode="json"), "data": str(data), "out": str(trace)}
+            with Zygote(("torch", "bench.train")) as mother:
+                gaps = mother.run("bench.train:trace_job", job)["gaps"]
             stage.summary = str(trace)
         else:
             record = measure_training(

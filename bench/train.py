@@ -28,7 +28,7 @@ from bench.record import Record, measured
 from bench.stats import Summary, ratio, summarise
 from bench.targets import NOT_MEASURED, Target, shortfall, together
 from shards.errors import ConfigError
-from trainer.config import RunConfig, config_hash
+from trainer.config import RunConfig, config_hash, resolve
 from trainer.decode import open_decoder
 from trainer.device import choose_device
 from trainer.pace import Pace
@@ -36,7 +36,7 @@ from trainer.split_data import SplitData, open_split
 from trainer.store import Moments
 from trainer.stream import scan
 
-__all__ = ["PEERS", "TARGETS", "gaps_of", "judge", "measure_training", "trace_steps"]
+__all__ = ["PEERS", "TARGETS", "gaps_of", "judge", "measure_training", "trace_job", "trace_steps"]
 
 PEERS = ("plain", "none")
 
@@ -208,14 +208,14 @@ def _record(
             best_epochs=[best.epoch for best in bests[name]],
             parts_s={key: statistics.median(part[key] for part in parts) for key in parts[0]},
         )
+    bare = [run["result"]["bare_images_per_s"] for run in runs["ours"]]
     ordered = sorted(steps)
-    measurements["step"] = measured(
+    measurements["step"] = measured(  # steps of one process are no repeats: one value a process, and how one's spread
         "s",
-        summarise(steps),
+        summarise([config.train.batch / rate for rate in bare] if all(bare) else [statistics.median(steps)]),
         percentiles={str(share): ordered[min(len(ordered) - 1, len(ordered) * share // 100)] for share in (50, 90, 99)},
         slowest=ordered[-1],
     )
-    bare = [run["result"]["bare_images_per_s"] for run in runs["ours"]]
     ratios: dict[str, Summary] = {}
     if all(bare):  # null where a run was too short to measure its step
         ratios["epochs/step"] = ratio(rates["ours"], bare)
@@ -292,6 +292,15 @@ def trace_steps(config: RunConfig, data: Path, out: Path, *, seconds: float = 1.
             pace.traced(seconds)
         profile.export_chrome_trace(str(out))
     return gaps_of(json.loads(out.read_text(encoding="utf-8"))["traceEvents"])
+
+
+def trace_job(job: dict[str, Any]) -> dict[str, Any]:
+    """`trace_steps` for `bench.zygote`: a profiler leaves things behind that a process complains of as it ends.
+
+    Args:
+        job: `config`, `data`, `out`.
+    """
+    return {"gaps": trace_steps(resolve(job["config"]), Path(job["data"]), Path(job["out"]))}
 
 
 def gaps_of(events: list[dict[str, Any]], count: int = 5) -> list[dict[str, Any]]:

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bassline.__main__ import app
 from bench.common_loss import Common, common_loss
 from bench.stats import summarise
 from bench.train import TARGETS, gaps_of, judge, measure_training, trace_steps
@@ -142,3 +144,12 @@ def test_gaps_are_those_of_the_busiest_lane_or_of_the_gpu() -> None:
     kernels = [event("k", "kernel", 5, 1), event("m", "gpu_memcpy", 9, 1)]
     assert [gap["us"] for gap in gaps_of(host + kernels)] == [3]
     assert gaps_of([]) == []
+
+
+def test_a_trace_is_no_measurement(parts: Path, tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "battery" / "demo.toml"
+    both = ["--trace", str(tmp_path / "a.json"), "--out", str(tmp_path / "b.json")]
+    done = CliRunner().invoke(app, ["bench", "train", str(path), "--data", str(parts), *both])
+    assert done.exit_code == 2
+    assert "--trace: measures nothing" in done.stderr
+    assert list(tmp_path.iterdir()) == []
