@@ -93,7 +93,8 @@ class ForeignLoader:
         found = {
             "loader": self.spec, "device": self.device.type, "batch": self.batch, "mode": "loader",
             "kind": f"{type(self.loader).__module__}.{type(self.loader).__qualname__}",
-            "workers": getattr(self.loader, "num_workers", None), "shards": _shards_of(self.loader),
+            "workers": getattr(self.loader, "num_workers", None), "restarts": _restarts(self.loader),
+            "shards": _shards_of(self.loader),
             "host_step": self.host_step,
         }  # fmt: skip
         return found
@@ -230,6 +231,11 @@ def _images_of(batch: Any, spec: str) -> torch.Tensor:
             except BenchError:
                 continue
     raise BenchError(f"--loader {spec}: a batch is a {type(batch).__name__} without a tensor in it")
+
+
+def _restarts(loader: Any) -> bool:
+    """Whether a torch DataLoader starts its workers anew every epoch."""
+    return bool(getattr(loader, "num_workers", 0)) and not getattr(loader, "persistent_workers", True)
 
 
 def _shards_of(loader: Any) -> int | None:

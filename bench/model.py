@@ -60,6 +60,8 @@ class Evidence:
         warm_read, cold_read: bytes fetched from the disk over those of the parts of tars walked; None: not known.
         workers: (idle, all) of a loader's processes; None: it has none.
         shards: how many the loader reads; None: not known.
+        alone: seconds an image of somebody's stages one after the other in one process; None: not known.
+        restarts: whether somebody's loader starts its workers anew every epoch.
         disk: images/s of the evicted shards read in a row; None: not known.
         cores: that this process may use.
         decoded_in: where a run of ours decodes, such as "2 processes".
@@ -77,6 +79,8 @@ class Evidence:
     cold_read: float | None = None
     workers: tuple[int, int] | None = None
     shards: int | None = None
+    alone: float | None = None
+    restarts: bool = False
     disk: float | None = None
     cores: int = 1
     decode_device: str = "cpu"
@@ -156,6 +160,8 @@ def roofline(evidence: Evidence) -> list[Roof]:
     if ladder.get("decode") and not evidence.resident:
         where = "on the GPU" if evidence.decode_device == "cuda" else f"in {evidence.decoded_in}, as the run does"
         roofs.append(Roof("decode", 1 / ladder["decode"], f"decoding alone, {where}"))
+    if ladder.get("dataset"):
+        roofs.append(Roof("dataset", 1 / ladder["dataset"], "what the dataset does for its samples, in all workers"))
     if ladder.get("collate", 0) > 1e-9 and not evidence.resident:
         roofs.append(Roof("collate", 1 / ladder["collate"], "batches put together"))
     if ladder.get("copy"):

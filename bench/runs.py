@@ -194,6 +194,8 @@ def evidence_of(runs: Runs, *, disk: float | None = None) -> Evidence:
         cold_read=cold,
         workers=_workers(windows.get("drained", [])),
         shards=about.get("shards"),
+        alone=sum(ladder.values()) * parallel if about["mode"] == "loader" and ladder else None,
+        restarts=bool(about.get("restarts")),
         disk=disk,
         cores=len(os.sched_getaffinity(0)),
         decode_device="cuda" if "cuda" in about.get("decoder", "") else "cpu",

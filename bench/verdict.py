@@ -7,6 +7,7 @@ time spent waiting), taken on the interval rather than on the point.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ INPUT_BOUND, INPUT_LIMITED = 0.20, 0.05
 UNEXPLAINED, CONTENDED = 0.10, 0.05
 ROUNDS = 5
 STEPS = 20
+HANDED = 1.5
+"""A loader with workers that is so many times slower than its stages in one process is not slow for their sake."""
 COLD, WARM = 0.95, 0.05
 """A cold run read at least this share of the bytes it walked from the device, a warm one at most that."""
 
@@ -122,6 +125,8 @@ _NEXT = {
     "gather": "larger batches, or fewer bytes a pixel, would help",
     "shards": "write at least as many shards as there are workers, or use fewer workers",
     "workers": "workers stand idle: give each of them something to read, or use fewer",
+    "restarts": "they start anew every epoch: persistent_workers=True, longer epochs, or no workers at all would help",
+    "handing": "less to hand over (uint8, smaller batches), or no workers at all, would help",
     "loader": "the loader is slower than the step: more workers, or less work a sample, would help",
     "step": "a faster device, lower precision or a compiled step would help; a faster loader would not",
     "cores": "the loader takes cores from the step: fewer decoding threads, or a resident set, would help",
@@ -199,12 +204,23 @@ def _binding(name: str, evidence: Evidence, parts: Mapping[str, Summary | None])
         return "copy"
     if evidence.workers is not None and evidence.workers[0]:
         return "shards" if evidence.shards is not None and evidence.shards < evidence.workers[1] else "workers"
+    if evidence.alone is not None and _supply(evidence) > HANDED * evidence.alone:
+        return "restarts" if evidence.restarts else "handing"
     ladder = {stage: spent for stage, spent in evidence.ladder.items() if stage in PREPARING}
     return max(ladder, key=lambda stage: ladder[stage]) if ladder else "loader"
 
 
+def _supply(evidence: Evidence) -> float:
+    """Seconds an image of the loader without a step."""
+    return statistics.median(evidence.seconds["drained"])
+
+
 def _why(binding: str, evidence: Evidence) -> str:
     """The binding stage with its evidence."""
+    if binding in ("restarts", "handing") and evidence.alone is not None:
+        what = "its workers to start" if binding == "restarts" else "what its workers made to be handed over"
+        faster = _supply(evidence) / evidence.alone
+        return f"{what}: its stages one after the other in one process are {faster:.1f} times as fast"
     if binding in ("shards", "workers") and evidence.workers is not None:
         idle, all_ = evidence.workers
         told = "" if evidence.shards is None else f" over {evidence.shards} shard{'' if evidence.shards == 1 else 's'}"

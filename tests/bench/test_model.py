@@ -42,6 +42,9 @@ def _evidence(step: float, wait: float, *, copy: float = 0.0, beside: float = 0.
         (_evidence(1e-3, 1e-5, beside=2e-4), "CONTENDED", "cores"),
         (replace(_evidence(1e-3, 1e-5, beside=2e-4), cpu={"drained": 2e-5}), "COMPUTE_BOUND", "step"),  # others' doing
         (_evidence(1e-3, 1e-5, rest=3e-4), "UNEXPLAINED", ""),
+        (replace(_evidence(1e-3, 1e-3), foreign=True, alone=0.8e-3), "INPUT_BOUND", "decode"),
+        (replace(_evidence(1e-3, 1e-3), foreign=True, alone=0.2e-3, restarts=True), "INPUT_BOUND", "restarts"),
+        (replace(_evidence(1e-3, 1e-3), foreign=True, alone=0.2e-3), "INPUT_BOUND", "handing"),
         (replace(_evidence(1e-3, 1e-3), workers=(1, 2), shards=1), "INPUT_BOUND", "shards"),
         (replace(_evidence(1e-3, 1e-3), workers=(1, 4), shards=None), "INPUT_BOUND", "workers"),
         (replace(_evidence(1e-3, 1e-3), steps=19), "INSUFFICIENT", ""),
