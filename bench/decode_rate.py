@@ -38,7 +38,7 @@ def decode_rate(stream: Stream, batch: int, seconds: float, least: int = 1) -> f
     for epoch in count():
         order = stream.ordered(permutation(len(stream.labels), 1, epoch))
         order = order[: max(len(order) // batch, 1) * batch]
-        with closing(stream.views(order, batch)) as views:  # type: ignore[type-var]
+        with closing(stream.views(order, batch)) as views:
             for _ in views:
                 done += 1
                 if cuda:

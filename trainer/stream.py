@@ -54,7 +54,7 @@ class Stream(Feed):
             labels[: len(part)].copy_(torch.from_numpy(self.labels[part]))
             yield part
 
-    def views(self, order: Indices, size: int) -> Iterator[tuple[torch.Tensor, Indices]]:
+    def views(self, order: Indices, size: int) -> Generator[tuple[torch.Tensor, Indices], None, None]:
         """Batches of `size` samples of `order` where they were decoded, which saves `batches` its copy.
 
         Yields:
