@@ -111,7 +111,7 @@ def test_what_did_not_change_takes_the_place_of_a_peer_that_did() -> None:
         ("2026-11-29-loaders-ffcv", "stream-simplejpeg", "decode"),
         ("2026-11-29-crawl", "bassline", "bare"),
         ("2026-11-29-crawl-hosts", "together", "alone"),
-        ("2026-11-28-train-64", "epochs ours", "epochs plain"),
+        ("2026-11-29-train-64", "epochs ours", "epochs plain"),
         ("2026-11-29-stalls", "warm", ""),
     ],
 )
