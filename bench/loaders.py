@@ -79,6 +79,9 @@ class Loaders:
             raise ConfigError("--epochs", "", told)
 
 
+_AHEAD = 4  # batches that a loader has in memory
+
+
 @dataclass
 class _Runs:
     warm: list[dict[str, Any]] = field(default_factory=list)
@@ -94,7 +97,7 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
         on_progress: called with (done, total, what is measured now).
 
     Raises:
-        ConfigError: a contender that was named cannot be measured; says why.
+        ConfigError: a contender that was named cannot be measured, or the decoded set does not fit; says why.
         MeasurementFailed: the process of one of ours, or of one that was named, failed.
         BenchError: such a one left out samples or gave other labels. Others' are left out of the record then, and it
             says why.
@@ -103,6 +106,7 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
     begun = time.monotonic()
     with ExitStack() as stack:
         source = stack.enter_context(ShardSet.open(shards))
+        _check_room(plan, source)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bassline-loaders-")))
         peers = loader_peers(plan.peers) if plan.peers else {}
         homes, left_out = _choose(plan, modules_of(peers), source)
@@ -165,6 +169,19 @@ def _rounds(
                 continue
             (results[name].cold if cold else results[name].warm).append(run)
     return results
+
+
+def _check_room(plan: Loaders, source: ShardSet) -> None:
+    import torch
+
+    from trainer.store import free_bytes
+
+    # a store or an array has the whole set, and everybody has some batches ahead
+    count, key = max((len(source), "size"), (_AHEAD * plan.batch, "batch"))
+    need, free = count * plan.size**2 * 3, free_bytes(torch.device("cpu"))
+    if need > free // 2:
+        told = f"{count:,} pictures of {plan.size} pixels are {need / 1e9:,.0f} GB, and {free / 1e9:,.0f} GB are free"
+        raise ConfigError(f"--{key}", str(getattr(plan, key)), f"{told}; expected at most half of that")
 
 
 def _uniform(source: ShardSet, size: int) -> bool:

@@ -196,6 +196,12 @@ def test_what_cannot_be_measured_is_said(split: Path) -> None:
         Loaders(names=("warp",))
     with pytest.raises(ConfigError, match="at least 2 and 1"):
         Loaders(epochs=1)
+    with pytest.raises(ConfigError, match=r"--batch: 1000000: 4,000,000 pictures of 150 pixels are 270 GB, and"):
+        compare_loaders(split / "train", Loaders(batch=1_000_000))
+    with pytest.raises(
+        ConfigError, match=r"--size: 100000: \d+ pictures of 100000 pixels are [\d,]+ GB, and \d+ GB are"
+    ):
+        compare_loaders(split / "train", Loaders(size=100_000, batch=8))
     with pytest.raises(ConfigError, match="pictures that are all 32x32"):
         compare_loaders(split / "train", Loaders(names=("ffcv",), size=32))
     if "litdata" not in loader_peers(Path(sys.executable)):
