@@ -12,7 +12,7 @@ from rich.table import Table
 from bassline import console
 
 if TYPE_CHECKING:
-    from bench.compare import Comparison
+    from bench.compare import Compared, Comparison
 
 __all__ = ["compare"]
 
@@ -59,17 +59,24 @@ def compare(
 def _table(found: Comparison) -> Table:
     made = console.table(
         "New against old: time for the same work, 1.10 is a tenth slower",
-        "measurement", "unit", "old", "new", "slowdown", "95 %", "beyond", "",
-        right=("old", "new", "slowdown", "95 %", "beyond"),
+        "measurement", "old", "new", "slowdown", "95 %", "verdict",
+        right=("old", "new", "slowdown", "95 %"),
     )  # fmt: skip
     for row in found.rows:
         interval = "-" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
-        verdict = f"[{_STYLE[row.verdict]}]{', '.join(filter(None, (row.verdict, row.why))) or '-'}[/]"
+        unit = f", {row.unit}" if row.unit != "ratio" else ""
         made.add_row(
-            console.literal(row.name), console.literal(row.unit), _number(row.old), _number(row.new),
-            f"{row.slowdown:.2f}", interval, "-" if row.threshold is None else f"{row.threshold:.0%}", verdict,
+            console.literal(row.name + unit), _number(row.old), _number(row.new), f"{row.slowdown:.2f}", interval,
+            f"[{_STYLE[row.verdict]}]{_said(row)}[/]",
         )  # fmt: skip
     return made
+
+
+def _said(row: Compared) -> str:
+    """The verdict in a few words; what cannot be told by its reason."""
+    if row.why == "within the noise" and row.threshold is not None:
+        return f"within {row.threshold:.0%}"
+    return row.why or row.verdict or "-"
 
 
 def _number(value: float) -> str:
@@ -81,9 +88,9 @@ def _notes(found: Comparison) -> list[str]:
     notes = []
     if found.differing:
         notes.append(f"\nno verdict: the records differ in {console.literal('; '.join(found.differing))}")
-    elif any(row.why == "no A/A runs" for row in found.rows):
+    elif any(row.verdict == "cannot tell" for row in found.rows):
         notes.append(
-            "\ncannot tell of rates and times alone: no A/A runs (bench stalls --aa); --noise gives their noise"
+            "\nwithin its noise, without A/A runs (bench stalls --aa, or --noise) or with too few repeats: cannot tell"
         )
     if found.peers:
         notes.append(f"nothing is held against peers of another version: {console.literal('; '.join(found.peers))}")

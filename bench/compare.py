@@ -38,11 +38,11 @@ _SAME = (
 
 # bench -> ours -> what it is held against; where a bench marks its measurements with `ours`, they say it themselves.
 _PAIRS: Mapping[str, Mapping[str, str]] = {
-    "train": {"epochs ours": "epochs plain", "to best ours": "to best plain"},
+    "train": {"epochs ours": "epochs plain", "to common loss ours": "to common loss plain"},
     "shards": {"write": "tarfile"},
     "crawl-hosts": {"together": "alone"},
 }
-_THEIRS = frozenset({"epochs plain", "to best plain", "tarfile"})
+_THEIRS = frozenset({"epochs plain", "to best plain", "to common loss plain", "tarfile"})
 _PACKAGE = {"mds": "mosaicml-streaming"}  # the others' measurements begin with their package's name
 
 
@@ -107,7 +107,7 @@ def compare(old: Record, new: Record, *, noise: float | None = None) -> Comparis
             runs, the larger counts.
 
     Raises:
-        BenchError: the records are of different benches, or the noise is none.
+        BenchError: the records are of different benches or have nothing in common, or the noise is none.
     """
     if old.kind != new.kind:
         raise BenchError(f"one record is of bench {old.kind}, the other of bench {new.kind}; compare like with like")
@@ -132,6 +132,8 @@ def compare(old: Record, new: Record, *, noise: float | None = None) -> Comparis
         rate = _is_rate(both[ours][0]["unit"])
         rows.append(_row(f"{ours} / {theirs}", "ratio", before, after, RATIO, "", rate=rate))
     told = [row for row in rows if row is not None]
+    if not told:
+        raise BenchError("the records have no measurement in common that could be compared")
     return Comparison(
         tuple(replace(row, verdict="", why="") for row in told) if differing else tuple(told),
         differing,
