@@ -17,6 +17,7 @@ import select
 import signal
 import struct
 import sys
+import threading
 import warnings
 import weakref
 from abc import ABC, abstractmethod
@@ -161,6 +162,10 @@ _FEWEST = 8  # images a chunk, where a batch has them
 _SAID = 4096  # bytes for what a process raised
 
 
+_FORKING = threading.Lock()
+"""Two threads that fork at once are refused by filelock, which torch brings; workers fork nothing."""
+
+
 class DecodeCrew:
     """Forked processes that decode into memory they share with this one.
 
@@ -221,7 +226,8 @@ class DecodeCrew:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of threads: see docs/decisions/trainer-prefetch
-                process = os.fork()
+                with _FORKING:
+                    process = os.fork()
             if process == 0:
                 code = 1
                 try:
@@ -451,7 +457,7 @@ def open_crew(sources: Sequence[ShardSet], decoder: Decoder, size: int, workers:
     else:
         try:
             return DecodeCrew(sources, decoder, size, count)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the second: filelock's, where another thread forks just then
             problem = f"no process can be started ({error})"
     if workers == "processes":
         raise ConfigError("data.workers", workers, f'{problem}; or "auto"')
