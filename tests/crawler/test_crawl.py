@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,7 +96,7 @@ async def test_robots_txt_is_obeyed(shop, site_at, tmp_path):
     async with TestServer(app) as server:
         url = str(server.make_url("/"))
         report = await crawl(site_at(url), tmp_path / "set", limits=FAST)
-        with sqlite3.connect(tmp_path / "set" / LEDGER_NAME) as db:
+        with closing(sqlite3.connect(tmp_path / "set" / LEDGER_NAME)) as db:
             closed = db.execute("SELECT problem FROM category WHERE url LIKE ?", (f"%{pages.CLOSED}%",)).fetchall()
     assert closed
     assert all(problem.startswith("robots") for (problem,) in closed)

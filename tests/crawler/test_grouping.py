@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,14 +13,15 @@ from shards import duplicates
 
 
 @pytest.fixture
-def ledger() -> sqlite3.Connection:
+def ledger() -> Iterator[sqlite3.Connection]:
     """Sixty samples, each third one with the hash of the one before it."""
     hashes = np.random.default_rng(0).integers(0, 256, (60, duplicates.HASH_BITS // 8), np.uint8)
     hashes[2::3] = hashes[1::3]
     db = sqlite3.connect(":memory:")
     db.execute("CREATE TABLE sample (key TEXT PRIMARY KEY, dhash BLOB)")
     db.executemany("INSERT INTO sample VALUES (?, ?)", [(f"{n:020x}", row.tobytes()) for n, row in enumerate(hashes)])
-    return db
+    yield db
+    db.close()
 
 
 def _pairs(found: object) -> int:

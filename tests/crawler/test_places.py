@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from importlib import resources
 from typing import Any
 
@@ -64,19 +65,20 @@ def _state(db: sqlite3.Connection) -> list[Any]:
 @settings(max_examples=60)
 @given(st.lists(st.lists(_entries, max_size=90), max_size=3), st.integers(0, 1))
 def test_a_page_at_once_is_its_products_one_by_one(pages, generation):
-    at_once, one_by_one = _ledger(), _ledger()
-    for page in pages:
-        added = put_page(at_once, page, generation=generation)
-        each = [
-            put(one_by_one, listed, place, row, generation=generation, hold=hold) for listed, place, hold, row in page
-        ]
-        assert added == (sum(new for new, _ in each), sum(image for _, image in each))
-    assert _state(at_once) == _state(one_by_one)
+    with closing(_ledger()) as at_once, closing(_ledger()) as one_by_one:
+        for page in pages:
+            added = put_page(at_once, page, generation=generation)
+            each = [
+                put(one_by_one, listed, place, row, generation=generation, hold=hold)
+                for listed, place, hold, row in page
+            ]
+            assert added == (sum(new for new, _ in each), sum(image for _, image in each))
+        assert _state(at_once) == _state(one_by_one)
 
 
 @given(st.integers(0, 200))
 def test_rows_come_back_whatever_their_number(count):
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    db.execute("CREATE TABLE number (n INTEGER PRIMARY KEY)")
-    sql = "INSERT INTO number VALUES {rows} RETURNING n"
-    assert [n for (n,) in in_chunks(db, sql, [(n,) for n in range(count)])] == list(range(count))
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.execute("CREATE TABLE number (n INTEGER PRIMARY KEY)")
+        sql = "INSERT INTO number VALUES {rows} RETURNING n"
+        assert [n for (n,) in in_chunks(db, sql, [(n,) for n in range(count)])] == list(range(count))
