@@ -79,9 +79,6 @@ class Loaders:
             raise ConfigError("--epochs", "", told)
 
 
-_AHEAD = 4  # batches that a loader has in memory
-
-
 @dataclass
 class _Runs:
     warm: list[dict[str, Any]] = field(default_factory=list)
@@ -109,7 +106,8 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
         _check_room(plan, source)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bassline-loaders-")))
         peers = loader_peers(plan.peers) if plan.peers else {}
-        homes, left_out = _choose(plan, modules_of(peers), source)
+        uniform = _uniform(source, plan.size)
+        homes, left_out = _choose(plan, modules_of(peers), uniform)
         pythons = {home: stack.enter_context(Zygote(_PRELOAD, home)) for home in {*homes.values()}}
         here = pythons.get(None) or stack.enter_context(Zygote(_PRELOAD))
         tars = Path(shards)
@@ -117,7 +115,7 @@ def compare_loaders(shards: Path, plan: Loaders, on_progress: Callable[[int, int
             tell(0, 1, f"spreading the set over {SHARDS} tars")
             tars = scratch / "tars"
             spread(source, tars)
-        job = Job(str(tars), str(scratch), plan.size, plan.batch, plan.workers, uniform=_uniform(source, plan.size))
+        job = Job(str(tars), str(scratch), plan.size, plan.batch, plan.workers, uniform=uniform)
         formats = _converted(plan, homes, left_out, job, here, pythons, tell)
         write_features(str(job.path("npy")))
         walked = sum(tar.stat().st_size for tar in tars.glob("*.tar"))
@@ -174,10 +172,11 @@ def _rounds(
 def _check_room(plan: Loaders, source: ShardSet) -> None:
     import torch
 
+    from trainer.prefetch import AHEAD
     from trainer.store import free_bytes
 
     # a store or an array has the whole set, and everybody has some batches ahead
-    count, key = max((len(source), "size"), (_AHEAD * plan.batch, "batch"))
+    count, key = max((len(source), "size"), ((AHEAD + 1) * plan.batch, "batch"))
     need, free = count * plan.size**2 * 3, free_bytes(torch.device("cpu"))
     if need > free // 2:
         told = f"{count:,} pictures of {plan.size} pixels are {need / 1e9:,.0f} GB, and {free / 1e9:,.0f} GB are free"
@@ -189,14 +188,14 @@ def _uniform(source: ShardSet, size: int) -> bool:
     return bool((rows["width"] == size).all() and (rows["height"] == size).all())
 
 
-def _choose(plan: Loaders, modules: set[str], source: ShardSet) -> tuple[dict[str, Path | None], dict[str, str]]:
+def _choose(plan: Loaders, modules: set[str], uniform: bool) -> tuple[dict[str, Path | None], dict[str, str]]:
     """Which Python each contender runs in (None: this one), and why others are left out."""
     homes: dict[str, Path | None] = {}
     left_out: dict[str, str] = {}
     for name, contender in CONTENDERS.items():
         if plan.names and name not in plan.names:
             continue
-        if name == "ffcv" and not _uniform(source, plan.size):  # its other decoders crop
+        if name == "ffcv" and not uniform:  # its other decoders crop
             left_out[name] = f"only decodes pictures that are all {plan.size}x{plan.size}, and these are not"
         elif available(contender):
             homes[name] = None
@@ -205,11 +204,7 @@ def _choose(plan: Loaders, modules: set[str], source: ShardSet) -> tuple[dict[st
         else:
             left_out[name] = "no GPU here" if contender.gpu else f"{', '.join(contender.needs)} is not installed"
         if name in plan.names and name in left_out:
-            remedy = (
-                ""
-                if (name == "ffcv" and not _uniform(source, plan.size)) or contender.gpu
-                else ": --peers install brings it"
-            )
+            remedy = "" if (name == "ffcv" and not uniform) or contender.gpu else ": --peers install brings it"
             raise ConfigError("--only", name, left_out[name] + remedy)
     return homes, left_out
 

@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bench.plants import write_split
 from shards.sample import Sample
 from shards.shard_set import finish
 from shards.writer import ShardWriter
+
+
+@pytest.fixture(scope="session")
+def planted_split(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What bottlenecks are planted in."""
+    root = tmp_path_factory.mktemp("planted") / "split"
+    write_split(root)
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from bassline import bench_page
 from bassline.__main__ import app
 from bench import planted
-from bench.plants import FOLDER, PLANTED, run_of, write_split
+from bench.plants import FOLDER, PLANTED, run_of
 from bench.record import Record, read_record
 from bench.runs import Plan, Runs, evidence_of, measure_runs
 from bench.stalls import PRELOAD, record_of
@@ -28,33 +28,26 @@ TRIES = 2  # one run of twenty may err: a suite that runs one may ask again
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("planted") / "split"
-    write_split(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def zygote(split: Path) -> Iterator[Zygote]:
+def zygote(planted_split: Path) -> Iterator[Zygote]:
     """One mother of measuring processes for all tests: torch is imported there once."""
-    os.environ[FOLDER] = str(split / "train")
+    os.environ[FOLDER] = str(planted_split / "train")
     with Zygote((*PRELOAD, "bench.plants")) as mother:
         yield mother
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("what", ["disk", "copy", "processes"])
-def test_a_planted_bottleneck_is_named(what: str, zygote: Zygote, split: Path) -> None:
+def test_a_planted_bottleneck_is_named(what: str, zygote: Zygote, planted_split: Path) -> None:
     told = []
     for _ in range(TRIES):
-        told.append(planted.judged(PLANTED[what], zygote, split, apart=False))
+        told.append(planted.judged(PLANTED[what], zygote, planted_split, apart=False))
         if planted.is_right(PLANTED[what], told[-1].name, told[-1].binding):
             return
     pytest.fail("\n".join(each.sentence for each in told))
 
 
-def test_too_short_a_run_is_insufficient(zygote: Zygote, split: Path) -> None:
-    found = planted.judged(PLANTED["short"], zygote, split, apart=False)
+def test_too_short_a_run_is_insufficient(zygote: Zygote, planted_split: Path) -> None:
+    found = planted.judged(PLANTED["short"], zygote, planted_split, apart=False)
     assert (found.name, found.binding) == ("INSUFFICIENT", "")
     assert "20 (--seconds)" in found.sentence
 
@@ -95,11 +88,11 @@ def test_a_tally_goes_on_where_it_was_left(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture(scope="module")
-def looked_at(zygote: Zygote, split: Path) -> Record:
+def looked_at(zygote: Zygote, planted_split: Path) -> Record:
     """A balanced pipeline, looked at three times for haste, with everything in the record."""
     plan = Plan(
-        resolve(run_of(PLANTED["balanced"])), split, hook="bench.plants:balanced", compute="sleep:20ms", repeats=1,
-        most=3, seconds=0.02, steps=4, apart=False,
+        resolve(run_of(PLANTED["balanced"])), planted_split, hook="bench.plants:balanced", compute="sleep:20ms",
+        repeats=1, most=3, seconds=0.02, steps=4, apart=False,
     )  # fmt: skip
     asked: list[int] = []
 
@@ -125,31 +118,31 @@ def test_the_page_has_the_decomposition_the_ceilings_and_the_steps(looked_at: Re
         assert part in page
 
 
-def test_cold_epochs_are_cold_and_end_before_the_second(zygote: Zygote, split: Path) -> None:
-    tars = sorted((split / "train").glob("*.tar"))
+def test_cold_epochs_are_cold_and_end_before_the_second(zygote: Zygote, planted_split: Path) -> None:
+    tars = sorted((planted_split / "train").glob("*.tar"))
     probed = zygote.run("bench.probe:disk_rate", {"paths": [str(tar) for tar in tars], "seconds": 1})
     if probed["share"] < COLD:
         pytest.skip("here the page cache cannot be emptied")
-    plan = Plan(resolve(run_of(PLANTED["disk"])), split, compute="sleep:1ms", seconds=5)
+    plan = Plan(resolve(run_of(PLANTED["disk"])), planted_split, compute="sleep:1ms", seconds=5)
     cold = zygote.run("bench.window:measure", plan.job(["cold"]))
     assert cold["cold"]["images"] == 512
     assert cold["cold"]["read_bytes"] >= COLD * 512 * cold["about"]["tar_bytes"]
 
 
-def test_cold_is_cold_where_processes_have_decoded_before(zygote: Zygote, split: Path) -> None:
-    tars = sorted((split / "train").glob("*.tar"))
+def test_cold_is_cold_where_processes_have_decoded_before(zygote: Zygote, planted_split: Path) -> None:
+    tars = sorted((planted_split / "train").glob("*.tar"))
     probed = zygote.run("bench.probe:disk_rate", {"paths": [str(tar) for tar in tars], "seconds": 1})
     if probed["share"] < COLD:
         pytest.skip("here the page cache cannot be emptied")
     config = resolve(run_of(PLANTED["disk"]), ["data.threads=2", "data.workers=processes"])
-    plan = Plan(config, split, compute="sleep:1ms", seconds=1)
+    plan = Plan(config, planted_split, compute="sleep:1ms", seconds=1)
     told = zygote.run("bench.window:measure", plan.job(["drained", "cold"]))  # in one process, unlike `bench stalls`
     assert told["cold"]["read_bytes"] >= COLD * told["cold"]["images"] * told["about"]["tar_bytes"]
 
 
-def test_a_hook_is_called_though_processes_were_asked_for(zygote: Zygote, split: Path) -> None:
+def test_a_hook_is_called_though_processes_were_asked_for(zygote: Zygote, planted_split: Path) -> None:
     config = resolve(run_of(PLANTED["disk"]), ["data.threads=2", "data.workers=processes"])
-    plan = Plan(config, split, compute="sleep:1ms", hook="bench.plants:slow_disk", seconds=0.3)
+    plan = Plan(config, planted_split, compute="sleep:1ms", hook="bench.plants:slow_disk", seconds=0.3)
     told = zygote.run("bench.window:measure", plan.job(["drained"]))["drained"]
-    encoded = sum(tar.stat().st_size for tar in (split / "train").glob("*.tar")) / 512
+    encoded = sum(tar.stat().st_size for tar in (planted_split / "train").glob("*.tar")) / 512
     assert told["images"] / told["seconds"] < 5e6 / encoded * 2, "its disk gives 5 MB/s"

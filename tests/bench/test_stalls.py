@@ -12,18 +12,10 @@ import pytest
 from bassline.bench_page import verified_told
 from bench.decode_rate import decode_rates
 from bench.own_run import OwnRun
-from bench.plants import write_split
 from bench.runs import Plan
 from bench.stalls import PRELOAD, find_stalls
 from bench.zygote import Zygote
 from trainer.config import RunConfig, resolve
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stalls") / "split"
-    write_split(root)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -44,26 +36,33 @@ def _config(**data: Any) -> RunConfig:
 PROCESSES = _config(threads=2, workers="processes")
 
 
-def test_the_ladder_decodes_where_the_run_does(split: Path) -> None:
-    with closing(OwnRun(PROCESSES, split, compute="sleep:1ms")) as run:
+def test_the_ladder_decodes_where_the_run_does(planted_split: Path) -> None:
+    with closing(OwnRun(PROCESSES, planted_split, compute="sleep:1ms")) as run:
         assert run.crew
         assert not run.crew.used
         assert run.ladder(0.02, 5)["decode"][0] > 0
         assert run.crew.used
 
 
-def test_a_decoder_that_the_run_cannot_have_is_left_out(split: Path) -> None:
-    job = {"data": str(split / "train"), "size": 128, "fit": "stretch", "batch": 16, "device": "cpu", "seconds": 0.01}
+def test_a_decoder_that_the_run_cannot_have_is_left_out(planted_split: Path) -> None:
+    job = {
+        "data": str(planted_split / "train"),
+        "size": 128,
+        "fit": "stretch",
+        "batch": 16,
+        "device": "cpu",
+        "seconds": 0.01,
+    }
     variants = [["simplejpeg", 2], ["dali", 2]]
     assert decode_rates({**job, "workers": "processes", "variants": variants})["rates"].keys() == {"simplejpeg/2"}
 
 
 @pytest.fixture(scope="module")
-def found(zygote: Zygote, split: Path) -> dict[str, Any]:
+def found(zygote: Zygote, planted_split: Path) -> dict[str, Any]:
     """A slow disk, which sleeps, before a step that sleeps: what else the machine does disturbs neither much."""
     plan = Plan(
-        _config(threads=1), split, compute="sleep:1ms", hook="bench.plants:slow_disk", seconds=0.03, apart=False,
-        tax=False,
+        _config(threads=1), planted_split, compute="sleep:1ms", hook="bench.plants:slow_disk", seconds=0.03,
+        apart=False, tax=False,
     )  # fmt: skip
     verdict = find_stalls(plan, verify=True, zygote=zygote).verdict
     assert verdict is not None
@@ -87,8 +86,8 @@ def test_the_best_prediction_is_measured_and_its_gain_is_of_its_size(found: dict
 
 
 @pytest.mark.timeout(300)
-def test_too_little_has_ceilings_and_a_noise_floor_and_predicts_nothing(zygote: Zygote, split: Path) -> None:
-    plan = Plan(PROCESSES, split, compute="sleep:1ms", seconds=0.05, repeats=2, apart=False, tax=False, aa=True)
+def test_too_little_has_ceilings_and_a_noise_floor_and_predicts_nothing(zygote: Zygote, planted_split: Path) -> None:
+    plan = Plan(PROCESSES, planted_split, compute="sleep:1ms", seconds=0.05, repeats=2, apart=False, tax=False, aa=True)
     record = find_stalls(plan, verify=True, zygote=zygote)
     assert record.verdict is not None
     roofs = {roof["name"]: roof for roof in record.verdict["roofline"]}
